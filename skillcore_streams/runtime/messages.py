@@ -1,0 +1,171 @@
+"""Events, jobs and queues: the vocabulary that contributors write.
+
+An event says what happened (`GradeUpdated`), a job orders work (`DeliverNotification`). Both are pydantic models with
+every field validated: strict when built in code, tolerant of unknown fields when read from a topic. What the runtime
+needs to know of a class is kept under dunder names, so that a field called `topic` or `queue` shadows nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar
+from uuid import UUID, uuid5
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationInfo
+
+NAMESPACE = UUID("5f0d6a4e-2c1b-5b7e-9f59-6b1f6c1de7aa")
+"""Fixed namespace of every deterministic id of the product."""
+
+CLOCK_SKEW = timedelta(days=1)
+"""How far ahead of our clock an event time may lie. A later one would win every last-writer guard for good."""
+
+OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
+"""Times before this are a clock that was never set or a unit mixed up (seconds read as milliseconds)."""
+
+
+def derive_id(*parts: object) -> UUID:
+    """A deterministic id: uuid5 over the joined parts in the product's namespace."""
+    return uuid5(NAMESPACE, "\x1f".join(map(str, parts)))
+
+
+def _plausible(value: datetime, info: ValidationInfo) -> datetime:
+    """Checked only at the door, where decode() passes the clock; code that builds events knows what it does."""
+    now = (info.context or {}).get("now")
+    if now is not None and not OLDEST <= value <= now + CLOCK_SKEW:
+        raise ValueError("time lies before the year 2000 or more than a day ahead")
+    return value
+
+
+def _no_float(value: object) -> object:
+    if isinstance(value, float):
+        raise ValueError("a decimal is written as a string, not as a binary float")
+    return value
+
+
+EventTime = Annotated[AwareDatetime, AfterValidator(_plausible)]
+"""When something happened, RFC 3339 with offset; at the door between 2000 and a day ahead of our clock."""
+
+Exact = Annotated[Decimal, Field(strict=False), BeforeValidator(_no_float)]
+"""Points, grades, money: exact decimals, strings in JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What the envelope says of a message, after the door has made one form of all inputs (CloudEvents 1.0).
+
+    `key` is the inbox key, uuid5(tenant, source, id): the identity by which repeats are recognised.
+    """
+
+    tenant: str
+    id: str
+    source: str
+    time: datetime
+    key: UUID
+    correlation_id: str
+    causation_id: str | None = None
+    actor_id: str | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+class Message(BaseModel):
+    """Common ground of events and jobs."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    _meta: Meta | None = PrivateAttr(default=None)
+
+    @property
+    def meta(self) -> Meta:
+        """Tenant, id, times and causes of this message. Only what came through the door or was published has one."""
+        if self._meta is None:
+            raise RuntimeError(f"{type(self).__name__} was built in code and has no envelope yet")
+        return self._meta
+
+    def with_meta(self, meta: Meta) -> None:
+        """Attach the envelope. Called once, by the door or by whoever publishes."""
+        self._meta = meta
+
+
+class Event(Message):
+    """Something that happened. Subclasses name their topic and the field whose value is the Kafka key.
+
+    Class arguments, inherited by subclasses:
+        topic: a topic declared in kafka/topics.yaml.
+        key: name of a field; all events of one aggregate share topic and key, so they keep their order.
+        version: raised only by a breaking change of the payload.
+    """
+
+    __topic__: ClassVar[str] = ""
+    __key__: ClassVar[str] = ""
+    __version__: ClassVar[int] = 1
+    __type__: ClassVar[str] = ""
+
+    def __init_subclass__(
+        cls, *, topic: str | None = None, key: str | None = None, version: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__topic__ = topic or cls.__topic__
+        cls.__key__ = key or cls.__key__
+        cls.__version__ = version or cls.__version__
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        if not cls.__key__ or cls.__key__ not in cls.model_fields:
+            return  # a base class of a domain, without a payload of its own
+        parts = cls.__topic__.split(".")
+        if len(parts) != 4 or parts[0] != "skillcore":
+            raise TypeError(f"{cls.__name__}: topic {cls.__topic__!r} is not skillcore.<domain>.events.v1")
+        cls.__type__ = f"com.skillcore.{parts[1]}.{cls.__name__}.v{cls.__version__}"
+        EVENT_TYPES.pop(cls.__mro__[1].__dict__.get("__type__", ""), None)  # what has subclasses is a base, not an event
+        EVENT_TYPES[cls.__type__] = cls
+
+    def partition_key(self) -> str:
+        """The Kafka key, as the door demands it of incoming records too."""
+        return str(getattr(self, self.__key__))
+
+
+EVENT_TYPES: dict[str, type[Event]] = {}
+"""ce_type -> class, filled as event modules are imported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Work that may wait. Five attempts, waits of 1, 2, 4 and 8 s between them (BullMQ's real behaviour)."""
+
+    name: str
+    concurrency: int = 10
+    attempts: int = 5
+    backoff: timedelta = timedelta(seconds=1)
+
+    def __post_init__(self) -> None:
+        QUEUES[self.name] = self
+
+    @property
+    def topic(self) -> str:
+        """Where producers in any language write jobs of this queue."""
+        return f"skillcore.jobs.{self.name}.v1"
+
+
+QUEUES: dict[str, Queue] = {}
+
+
+class Job(Message):
+    """An order to do something later. Subclasses name their queue; `kind` is how the order is called on the wire."""
+
+    __queue__: ClassVar[Queue]
+    __kind__: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, queue: Queue | None = None, kind: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if queue is not None:
+            cls.__queue__ = queue
+        if hasattr(cls, "__queue__"):
+            cls.__kind__ = kind or cls.__name__
+            JOB_TYPES[cls.__queue__.name, cls.__kind__] = cls
+
+
+JOB_TYPES: dict[tuple[str, str], type[Job]] = {}
+"""(queue, kind) -> class, filled as queue modules are imported."""
