@@ -25,7 +25,7 @@ def stack() -> Iterator[dict[str, str]]:
 def kafka(stack: dict[str, str]) -> str:
     """Bootstrap servers of a real Apache Kafka. On the in-memory broker the test is reported as not run."""
     if stack.get("KAFKA_KIND") == "mock":
-        pytest.skip("NOT RUN: needs Apache Kafka, and without Java or Maven there is only librdkafka's in-memory broker")
+        pytest.skip("NOT RUN: needs Apache Kafka, and this machine has only librdkafka's in-memory broker")
     return stack["SKILLCORE_KAFKA"]
 
 

@@ -124,7 +124,7 @@ class Postgres(Service):
         shutil.chown(self.home, self.user)
         if not open_to_all(binaries()):
             raise StackError(
-                f"PostgreSQL refuses to run as root, and the user {self.user} cannot reach its programs in {binaries()}. "
+                f"PostgreSQL refuses to run as root; user {self.user} cannot reach its programs in {binaries()}. "
                 "Install postgresql by apt, or move the checkout to where others may look."
             )
 

@@ -1,0 +1,62 @@
+"""`skillcore topics`: create and compare what kafka/topics.yaml declares."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from dataclasses import asdict
+
+import click
+
+from skillcore_streams import config
+from skillcore_streams.adapters import kafka_admin
+from skillcore_streams.cli import CONFIGURATION
+
+SHOWN = 10  # a whole cluster of the other profile differs in a hundred ways
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def topics() -> None:
+    """Create and compare what kafka/topics.yaml declares."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # an unreachable broker is said once, in a sentence
+
+
+@topics.command()
+@click.option("--profile", type=click.Choice(kafka_admin.PROFILES), default="local", show_default=True)
+@as_json
+def apply(profile: kafka_admin.Profile, as_json: bool) -> None:
+    """Create missing topics. Topics that exist are compared, never altered. Exit code 78 when some differ."""
+    done = asyncio.run(kafka_admin.apply(config.load(), profile))
+    if as_json:
+        click.echo(json.dumps(asdict(done)))
+    else:
+        for name in done.created:
+            click.echo(f"created {name}")
+        click.echo(f"{len(done.created)} topics created, {done.unchanged} existed, {len(done.problems)} problems")
+    _report(done.problems, quiet=as_json)
+
+
+@topics.command()
+@click.option("--profile", type=click.Choice(kafka_admin.PROFILES), help="Default: the one that fits best.")
+@as_json
+def check(profile: kafka_admin.Profile | None, as_json: bool) -> None:
+    """Compare the broker with kafka/topics.yaml. Exit code 78 when a topic is missing or differs."""
+    problems = asyncio.run(kafka_admin.check(config.load(), profile))
+    if as_json:
+        click.echo(json.dumps({"problems": problems}))
+    elif not problems:
+        click.echo("All topics are as declared.")
+    _report(problems, quiet=as_json)
+
+
+def _report(problems: list[str], *, quiet: bool) -> None:
+    if problems and not quiet:
+        shown = problems[:SHOWN]
+        more = [f"... and {len(problems) - SHOWN} more, all of them with --json"] if len(problems) > SHOWN else []
+        click.echo("\n".join([*shown, *more]), err=True)
+    if problems:
+        sys.exit(CONFIGURATION)
