@@ -14,7 +14,16 @@ from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 from uuid import UUID, uuid5
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+)
 
 NAMESPACE = UUID("5f0d6a4e-2c1b-5b7e-9f59-6b1f6c1de7aa")
 """Fixed namespace of every deterministic id of the product."""

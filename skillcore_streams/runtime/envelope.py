@@ -1,0 +1,296 @@
+"""The door: Kafka records become events here, or are parked with a reason. Nothing past this point parses an envelope.
+
+Three inputs, one form: CloudEvents 1.0 in Kafka's binary mode (the rule), its structured mode, and the legacy JSON of
+the old system. `decode` never raises: every record has a place to go.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, Protocol
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from skillcore_streams.runtime.messages import CLOCK_SKEW, EVENT_TYPES, OLDEST, Event, Meta, derive_id
+
+MAX_VALUE = 1 << 20
+MAX_HEADERS = 64 << 10
+MAX_ATTRIBUTE = 512
+
+STRUCTURED = b"application/cloudevents+json"
+CONTENT_TYPE = "application/json"
+
+LEGACY_TYPE = ("type", "event", "event_type")
+LEGACY_DATA = ("data", "payload")
+LEGACY_ID = ("id", "eventId", "event_id")
+LEGACY_TIME = ("timestamp", "time", "occurredAt", "occurred_at")
+LEGACY_ALIASES = {  # after camelCase has become snake_case
+    "days_until_due": "days_remaining",
+    "attendance_date": "date",
+    "enrolment_id": "enrollment_id",
+    "term_id": "session_id",
+}
+
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_TYPE = re.compile(r"com\.skillcore\.[a-z-]+\.([A-Za-z0-9]+)\.v(\d+)")
+
+
+class Record(Protocol):
+    """What Kafka holds of one record."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A record that is an event: what the inbox and the event store keep of it."""
+
+    event: Event
+    record: Record
+    data: bytes
+    body_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A record that can't be processed as it is, and why, in words that quote nothing of it."""
+
+    record: Record
+    kind: str
+    reason: str
+    tenant: str | None = None
+    event_key: UUID | None = None
+
+
+class Refused(Exception):
+    """Inside the door only: the reason why a record is parked."""
+
+
+def decode(
+    record: Record, topic: str, partition: int, *, now: datetime, legacy_tenant: str | None = None
+) -> Arrival | Parked:
+    """Turn a record into an event, or say why not. Never raises."""
+    try:
+        return _decode(record, topic, partition, now, legacy_tenant)
+    except Refused as refusal:
+        return Parked(record, "record", str(refusal), _claimed_tenant(record))
+    except ValidationError as error:
+        return Parked(record, "record", f"invalid payload: {explain(error)}", _claimed_tenant(record))
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        return Parked(record, "record", f"unreadable envelope: {type(error).__name__}", _claimed_tenant(record))
+
+
+def _decode(record: Record, topic: str, partition: int, now: datetime, legacy_tenant: str | None) -> Arrival:
+    value = record.value
+    if value is None:
+        raise Refused("no value (a tombstone): events are never deleted")
+    if len(value) > MAX_VALUE:
+        raise Refused(f"value of {len(value)} bytes, at most {MAX_VALUE} are read")
+    headers = dict(record.headers)
+    if len(headers) != len(record.headers):
+        raise Refused("a header name repeats")
+    if sum(len(v or b"") for v in headers.values()) > MAX_HEADERS:
+        raise Refused(f"headers of more than {MAX_HEADERS} bytes")
+
+    if "ce_type" in headers:
+        attributes = {k[3:]: _text(k, v) for k, v in headers.items() if k.startswith("ce_")}
+        if "traceparent" in headers:
+            attributes["traceparent"] = _text("traceparent", headers["traceparent"])
+        data = value
+    elif (headers.get("content-type") or b"").startswith(STRUCTURED):
+        attributes, data = _structured(value)
+    else:
+        attributes, data = _legacy(record, topic, partition, legacy_tenant)
+
+    cls = _event_class(attributes, topic)
+    if b"\\u0000" in data and "\0" in json.dumps(json.loads(data), ensure_ascii=False):
+        raise Refused("a string holds a NUL character, which Postgres cannot store")
+    event = cls.model_validate_json(data, extra="ignore", context={"now": now})
+    meta = _meta(attributes, now)
+    event.with_meta(meta)
+    if record.key != event.partition_key().encode():
+        raise Refused(f"wrong key: the record's key must be the value of {cls.__key__}")
+    return Arrival(event, record, data, blake2b(cls.__type__.encode() + b"\0" + data, digest_size=16).digest())
+
+
+def _text(name: str, value: bytes | None) -> str:
+    if value is None:
+        raise Refused(f"header {_shown(name)} has no value")
+    if len(value) > MAX_ATTRIBUTE:
+        raise Refused(f"header {_shown(name)} is longer than {MAX_ATTRIBUTE} bytes")
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise Refused(f"header {_shown(name)} is not UTF-8") from None
+    if "\0" in text:
+        raise Refused(f"header {_shown(name)} holds a NUL character")
+    return text
+
+
+def _shown(name: str) -> str:
+    """A header's name, if it is one we know: a stranger's may be anything."""
+    return name if re.fullmatch(r"[a-z_-]{1,40}", name) else "(unknown name)"
+
+
+def _structured(value: bytes) -> tuple[dict[str, str], bytes]:
+    body = _json_object(value)
+    data = body.pop("data", None)
+    if not isinstance(data, dict):
+        raise Refused("structured CloudEvent without a JSON object in data")
+    attributes = {k: v for k, v in body.items() if isinstance(v, str) and len(v) <= MAX_ATTRIBUTE and "\0" not in v}
+    return attributes, _dump(data)
+
+
+def _legacy(record: Record, topic: str, partition: int, tenant: str | None) -> tuple[dict[str, str], bytes]:
+    body = _json_object(record.value or b"")
+    name = _first(body, LEGACY_TYPE)
+    data = _first(body, LEGACY_DATA)
+    if not isinstance(name, str) or not isinstance(data, dict):
+        raise Refused("neither a CloudEvent (no ce_type header) nor a legacy event (type and data)")
+    if tenant is None:
+        raise Refused("a legacy event names no tenant; set SKILLCORE_LEGACY_TENANT to accept it")
+    time = _first(body, LEGACY_TIME)
+    return {
+        "specversion": "1.0",
+        "type": name,
+        "source": f"legacy:{topic}",
+        "id": str(_first(body, LEGACY_ID) or derive_id(topic, partition, record.offset)),
+        "time": time if isinstance(time, str) else datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat(),
+        "tenantid": tenant,
+    }, _dump({_snake(k): v for k, v in data.items()})
+
+
+def _snake(name: str) -> str:
+    snake = _HUMP.sub("_", name).lower()
+    return LEGACY_ALIASES.get(snake, snake)
+
+
+def _first(body: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((body[n] for n in names if n in body), None)
+
+
+def _json_object(value: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(value)
+    except ValueError:
+        raise Refused("value is not JSON") from None
+    if not isinstance(body, dict):
+        raise Refused("value is not a JSON object")
+    return body
+
+
+def _dump(data: Mapping[str, Any]) -> bytes:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _event_class(attributes: Mapping[str, str], topic: str) -> type[Event]:
+    name = attributes.get("type", "")
+    cls = EVENT_TYPES.get(name) or _by_bare_name().get(name)
+    if cls is None:
+        known = _TYPE.fullmatch(name)
+        if known and any(c.__name__ == known[1] for c in EVENT_TYPES.values()):
+            raise Refused(f"unknown version {known[2]} of {known[1]}; redrive it after the deploy that knows it")
+        raise Refused("unknown event type; redrive it after the deploy that knows it")
+    if cls.__topic__ != topic:
+        raise Refused(f"wrong topic: {cls.__name__} belongs on {cls.__topic__}")
+    return cls
+
+
+_bare_names: dict[str, type[Event]] = {}
+
+
+def _by_bare_name() -> dict[str, type[Event]]:
+    """Legacy producers say `IEPCreated`, without domain and version."""
+    if len(_bare_names) != len(EVENT_TYPES):
+        _bare_names.update({cls.__name__: cls for cls in EVENT_TYPES.values()})
+    return _bare_names
+
+
+_ATTRIBUTES = frozenset(
+    {"specversion", "type", "id", "source", "time", "tenantid", "correlationid", "causationid", "actorid"}
+)
+
+
+def _meta(attributes: dict[str, str], now: datetime) -> Meta:
+    if attributes.get("specversion") != "1.0":
+        raise Refused("ce_specversion must be 1.0")
+    missing = [n for n in ("id", "source", "time", "tenantid") if not attributes.get(n)]
+    if missing:
+        raise Refused(f"missing CloudEvents attribute: {', '.join(missing)}")
+    try:
+        time = datetime.fromisoformat(attributes["time"])
+    except ValueError:
+        raise Refused("ce_time is not an RFC 3339 time") from None
+    if time.tzinfo is None:
+        raise Refused("ce_time has no offset from UTC")
+    if not OLDEST <= time <= now + CLOCK_SKEW:
+        raise Refused("ce_time lies before the year 2000 or more than a day ahead")
+    tenant, source, id = attributes["tenantid"], attributes["source"], attributes["id"]
+    key = derive_id(tenant, source, id)
+    return Meta(
+        tenant=tenant,
+        id=id,
+        source=source,
+        time=time,
+        key=key,
+        correlation_id=attributes.get("correlationid") or str(key),
+        causation_id=attributes.get("causationid"),
+        actor_id=attributes.get("actorid"),
+        extra={k: v for k, v in attributes.items() if k not in _ATTRIBUTES},
+    )
+
+
+def _claimed_tenant(record: Record) -> str | None:
+    """Whom a parked record concerns, as far as it says: an operator asks "which schools?"."""
+    try:
+        tenant = dict(record.headers).get("ce_tenantid")
+        text = tenant.decode() if tenant and len(tenant) <= MAX_ATTRIBUTE else None
+    except (UnicodeDecodeError, TypeError, ValueError):
+        return None
+    return None if text is None or "\0" in text else text
+
+
+def explain(error: ValidationError) -> str:
+    """Field names of our own models and kinds of errors; never a value, nor a name that the sender chose."""
+    said = []
+    for e in error.errors(include_url=False, include_input=False, include_context=False)[:5]:
+        field = str(e["loc"][0]) if e["loc"] else "value"
+        known = any(field in cls.model_fields for cls in EVENT_TYPES.values())
+        what = e["msg"].removeprefix("Value error, ") if e["type"] == "value_error" else e["type"]
+        said.append(f"{field if known else '(field)'}: {what}")
+    return "; ".join(said)
+
+
+def encode(event: Event) -> tuple[str, bytes, dict[str, str], bytes]:
+    """(topic, key, headers, value) of an event that has its envelope: CloudEvents 1.0, Kafka binary mode."""
+    meta = event.meta
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": meta.id,
+        "ce_type": event.__type__,
+        "ce_source": meta.source,
+        "ce_time": meta.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "ce_tenantid": meta.tenant,
+        "ce_correlationid": meta.correlation_id,
+        "content-type": CONTENT_TYPE,
+    }
+    if meta.causation_id:
+        headers["ce_causationid"] = meta.causation_id
+    if meta.actor_id:
+        headers["ce_actorid"] = meta.actor_id
+    return event.__topic__, event.partition_key().encode(), headers, event.model_dump_json(exclude_none=True).encode()

@@ -1,0 +1,163 @@
+"""Table `outbox`: nothing leaves the process inside a transaction.
+
+A chunk's events for Kafka are rows of its transaction, with a lane: the source's topic-partition, or a job's aggregate.
+Whoever publishes a lane first drains its older rows, under a lease; a sweeper takes lanes left for five seconds. So the
+first appearances of a lane's events are in order; repeats are possible and vanish in the receiver's inbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skillcore_streams.runtime.context import Database, Publication
+from skillcore_streams.runtime.envelope import encode
+from skillcore_streams.runtime.errors import Infrastructure
+from skillcore_streams.runtime.failpoints import failpoint
+
+log = logging.getLogger(__name__)
+
+LEASE = 10
+"""Seconds a lane belongs to one publisher; longer than a produce request may take before it is given up."""
+
+LEFT_FOR = 5
+"""Seconds after which a waiting row is anybody's to publish."""
+
+KEEP_HOURS = 24
+BATCH = 500
+
+WRITE = """
+    insert into outbox (lane, topic, key, headers, value)
+    select u.lane, u.topic, u.key, u.headers, u.value
+      from unnest($1::text[], $2::text[], $3::text[], $4::jsonb[], $5::bytea[], $6::int[])
+        as u (lane, topic, key, headers, value, n)
+     order by u.n"""
+
+TAKE_LEASE = f"""
+    insert into outbox_lease as l (lane, owner, until)
+    values ($1, $2, clock_timestamp() + interval '{LEASE} s')
+    on conflict (lane) do update set owner = $2, until = excluded.until
+     where l.owner = $2 or l.until < clock_timestamp()
+    returning 1"""  # noqa: S608 - our own constant
+
+GIVE_BACK = "delete from outbox_lease where lane = $1 and owner = $2"
+
+WAITING = """
+    select id, topic, key, headers, value from outbox
+     where lane = $1 and published_at is null order by id limit $2"""
+
+MARK = "update outbox set published_at = clock_timestamp() where id = any($1::bigint[])"
+
+LEFT = f"""
+    select distinct lane from outbox
+     where published_at is null and created_at < clock_timestamp() - interval '{LEFT_FOR} s'"""  # noqa: S608
+
+PRUNE = f"""
+    delete from outbox where id in (
+        select id from outbox where published_at < clock_timestamp() - interval '{KEEP_HOURS} h' limit 5000)"""  # noqa: S608
+
+OLDEST = "select extract(epoch from clock_timestamp() - min(created_at))::float8 from outbox where published_at is null"
+
+
+async def write(db: Database, publications: Sequence[Publication]) -> None:
+    """Add events to the outbox, in order. Part of the caller's transaction."""
+    encoded = [encode(p.event) for p in publications]
+    await db.execute(
+        WRITE,
+        [p.lane for p in publications],
+        [e[0] for e in encoded],
+        [e[1].decode() for e in encoded],
+        [json.dumps(e[2]) for e in encoded],
+        [e[3] for e in encoded],
+        list(range(len(encoded))),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to produce."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+class Publisher:
+    """Empties lanes into Kafka. `wake(lane)` after a commit; `sweep()` now and then for what others left behind."""
+
+    def __init__(
+        self,
+        transaction: Callable[[], Any],
+        send: Callable[[Sequence[Outgoing]], Awaitable[None]],
+        owner: str,
+    ) -> None:
+        self._transaction = transaction
+        self._send = send
+        self._owner = owner
+        self._again: set[str] = set()
+        self._draining: dict[str, asyncio.Task[None]] = {}
+
+    def wake(self, lane: str) -> None:
+        """Publish this lane soon. Never blocks; a lane that is being drained is looked at once more."""
+        self._again.add(lane)
+        if lane not in self._draining:
+            self._draining[lane] = asyncio.create_task(self._drain(lane), name=f"outbox {lane}")
+
+    async def sweep(self) -> int:
+        """Take over lanes left for five seconds. Returns how many there were."""
+        async with self._transaction() as db:
+            lanes = [row["lane"] for row in await db.fetch(LEFT)]
+            await db.execute(PRUNE)
+        for lane in lanes:
+            self.wake(lane)
+        return len(lanes)
+
+    async def stop(self) -> None:
+        """Finish what is being sent. What remains is the sweeper's, of this or another worker."""
+        if self._draining:
+            await asyncio.wait(list(self._draining.values()), timeout=5.0)
+        for task in self._draining.values():
+            task.cancel()
+
+    async def _drain(self, lane: str) -> None:
+        try:
+            while lane in self._again:
+                self._again.discard(lane)
+                await self.publish(lane)
+        except Infrastructure as error:
+            log.warning("outbox lane %s waits for the sweeper: %s", lane, error)
+        finally:
+            del self._draining[lane]
+
+    async def publish(self, lane: str) -> int:
+        """Drain one lane if its lease can be had. Returns the number of records sent."""
+        sent = 0
+        while True:
+            async with self._transaction() as db:
+                if await db.fetchval(TAKE_LEASE, lane, self._owner) is None:
+                    return sent  # another worker drains it, our rows included
+                rows = await db.fetch(WAITING, lane, BATCH)
+                if not rows:
+                    await db.execute(GIVE_BACK, lane, self._owner)
+            if not rows:
+                return sent
+            await failpoint("outbox.leased")
+            await self._send([
+                Outgoing(
+                    r["topic"],
+                    r["key"].encode(),
+                    r["value"],
+                    [(name, value.encode()) for name, value in json.loads(r["headers"]).items()],
+                )
+                for r in rows
+            ])
+            await failpoint("outbox.sent")
+            async with self._transaction() as db:
+                await db.execute(MARK, [r["id"] for r in rows])
+            await failpoint("outbox.marked")
+            sent += len(rows)

@@ -1,0 +1,114 @@
+"""One transaction of the runtime: a connection, and what its calls want to happen when it commits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from skillcore_streams.runtime import jobs, outbox
+from skillcore_streams.runtime.context import Clock, Context, Database, Effects
+from skillcore_streams.runtime.envelope import Parked
+from skillcore_streams.runtime.errors import SavepointsSpent
+from skillcore_streams.runtime.flood import Outcome
+from skillcore_streams.runtime.messages import Event, Message
+from skillcore_streams.runtime.registry import Handler
+
+SAVEPOINTS = 48
+"""A transaction bisects failing calls with at most this many; Postgres slows down beyond 64 subtransactions."""
+
+CALL_LIMIT = 2.0
+"""Seconds for one call. Longer work is a job; chunks must be short, or rebalances stop the group."""
+
+BATCH_LIMIT = 5.0
+"""Seconds for one call with a list of events."""
+
+
+class HandlerAborted(Exception):
+    """A handler tried to end the process or swallowed a cancellation. Treated like any other failure of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCall:
+    """A call to be made later: `error` is None when it waits behind a failed one, or was not tried at all.
+
+    `offset` is the record's, the order in which held calls run.
+    """
+
+    handler: Handler
+    event: Event
+    error: BaseException | None
+    offset: int
+
+
+class Tx:
+    """Collects effects in memory; `flush` writes them, once, as rows of the same transaction."""
+
+    def __init__(self, db: Any, clock: Clock, lane: str) -> None:
+        self.db: Database = db
+        self.clock = clock
+        self.lane = lane
+        self.effects = Effects.none()
+        self.failed: list[FailedCall] = []
+        self.parked: list[Parked] = []
+        self.outcomes: list[Outcome] = []
+        self.held: set[str] = set()
+        self.offsets: dict[UUID, int] = {}
+        self.repeats = 0
+        self._connection = db
+        self._savepoints = 0
+
+    async def call(self, handler: Handler, messages: Sequence[Message], limit: float | None = None) -> None:
+        """Run a handler on this transaction: once with the list, or once a message, as its signature says.
+
+        Whatever it does wrong arrives as an ordinary exception.
+        """
+        if handler.batch:
+            await self._one_call(handler, messages, list(messages), limit or BATCH_LIMIT)
+        else:
+            for message in messages:
+                await self._one_call(handler, [message], message, limit or CALL_LIMIT)
+
+    async def _one_call(self, handler: Handler, messages: Sequence[Message], argument: object, limit: float) -> None:
+        ctx = Context(handler, messages, db=self.db, clock=self.clock, effects=self.effects, lane=self.lane)
+        try:
+            async with asyncio.timeout(limit):
+                await handler.function(argument, ctx)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # we are being stopped, not the handler
+            raise HandlerAborted("the handler raised CancelledError") from None
+        except (SystemExit, GeneratorExit) as error:
+            raise HandlerAborted(f"the handler raised {type(error).__name__}") from None
+
+    def fail(self, handler: Handler, event: Event, error: BaseException | None) -> None:
+        """Remember a call that becomes a job."""
+        self.failed.append(FailedCall(handler, event, error, self.offsets.get(event.meta.key, 0)))
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undoes rows and collected effects when its body raises. Deferred constraints are checked at its end, so that
+        nothing can fail only at COMMIT and belong to nobody."""
+        if self._savepoints >= SAVEPOINTS:
+            raise SavepointsSpent(f"more than {SAVEPOINTS} savepoints in one transaction")
+        self._savepoints += 1
+        mark = self.effects.mark()
+        try:
+            async with self._connection.savepoint():
+                yield
+        except BaseException:
+            self.effects.undo(mark)
+            raise
+
+    async def flush(self, worker: str) -> None:
+        """Write outbox, jobs, failed calls and dead letters: few statements, whatever was collected."""
+        if self.effects.publications:
+            await outbox.write(self.db, self.effects.publications)
+        if self.effects.orders:
+            await jobs.insert(self.db, self.effects.orders)
+        if self.failed:
+            await jobs.insert_calls(self.db, self.failed, worker, self.clock())

@@ -1,0 +1,59 @@
+"""An empty core database for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from skillcore_streams.adapters.migrations import migrate
+from skillcore_streams.adapters.postgres import Postgres
+from skillcore_streams.runtime.core import Core
+from skillcore_streams.runtime.registry import Registry
+from tests.runtime.lab import Lab
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def core_dsn(postgres_dsn: str) -> AsyncIterator[str]:
+    """A database of its own, migrated."""
+    name = f"core_{uuid4().hex[:8]}"
+    server = await asyncpg.connect(postgres_dsn)
+    await server.execute(f"create database {name}")
+    dsn = postgres_dsn.rsplit("/", 1)[0] + "/" + name
+    await migrate(dsn)
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("create table effect (id bigint generated always as identity, handler text, event_key uuid, n int)")
+    await connection.close()
+    yield dsn
+    await server.execute(f"drop database {name} with (force)")
+    await server.close()
+
+
+@pytest.fixture
+async def lab(core_dsn: str) -> AsyncIterator[Lab]:
+    """An empty core database and a core on it. Time stands still; sleeping is noted and costs nothing."""
+    postgres = Postgres(core_dsn, name="tests")
+    async with postgres.transaction() as db:
+        for table in ("progress", "inbox", "outbox", "outbox_lease", "dead_letter", "job", "effect"):
+            await db.execute(f"delete from {table}")
+        await db.execute("alter table event disable trigger user")
+        await db.execute("delete from event")
+        await db.execute("alter table event enable trigger user")
+    registry = Registry()
+    core = Core(transaction=postgres.transaction, postgres_back=postgres.back_again, worker_id="w1", registry=registry)
+    made = Lab(core, postgres, registry)
+    core.clock = lambda: made.now
+    core.reseek = made.reseeks.append
+
+    async def sleep(seconds: float) -> None:
+        made.slept.append(seconds)
+
+    core.sleep = sleep
+    await made.begin()
+    yield made
+    await postgres.close()
+
+
