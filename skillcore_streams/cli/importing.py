@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 import time
 from collections import Counter
@@ -14,11 +15,12 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from skillcore_streams import config
 from skillcore_streams.adapters.producing import Producer, outgoing
+from skillcore_streams.cli.output import json_option, show
 from skillcore_streams.edfi import District, Report, events
 from skillcore_streams.runtime.messages import Event
 
@@ -42,13 +44,14 @@ def import_() -> None:
 @click.option("--tenants", default=1, type=click.IntRange(1), help="so many copies of the district: NAME, NAME-2, ...")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="events a second, at most")
 @click.option("--timezone", default="America/Chicago", show_default=True, help="the schools' zone: Ed-Fi names none")
-@click.option("--json", "as_json", is_flag=True, help="the outcome as one JSON object")
+@json_option
 def edfi(folder: Path, tenant: str, tenants: int, rate: float | None, timezone: str, as_json: bool) -> None:
     """Import Ed-Fi 5.2 interchange XML: schools, sessions, students, enrolments, and the year's attendance by date.
 
     DIR holds EducationOrganization, EducationOrgCalendar, Student and StudentSchoolAttendance (.xml or .xml.gz) and
     calendar.csv, the instructional days. Importing again changes nothing.
     """
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it has to say, Undelivered says in a sentence
     kafka = config.load().kafka
     names = [tenant, *(f"{tenant}-{n}" for n in range(2, tenants + 1))]
     with District(folder, timezone) as district:
@@ -57,8 +60,8 @@ def edfi(folder: Path, tenant: str, tenants: int, rate: float | None, timezone: 
             published = asyncio.run(publish(kafka, district, names, rate=rate, moved=moved))
         seconds = time.monotonic() - started
         if as_json:
-            outcome = {"tenants": names, "published": published, "remarks": district.report.remarks, "seconds": seconds}
-            click.echo(json.dumps(outcome))
+            outcome = {"tenants": names, "published": published, "remarks": district.report.remarks}
+            click.echo(json.dumps(outcome | {"seconds": round(seconds, 3)}))
         else:
             _tell(published, district.report, names, seconds)
 
@@ -89,6 +92,12 @@ async def publish(
     return dict(published)
 
 
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """Events a second, of the last seconds."""
+        return Text(f"{task.speed or 0:,.0f} events/s")
+
+
 def _pages(all_events: Iterator[Event], size: int) -> Iterator[list[Event]]:
     while page := list(islice(all_events, size)):
         yield page
@@ -99,7 +108,7 @@ def _progress(report: Report, tenants: list[str]) -> Iterator[Moved]:
     """A bar on a terminal; elsewhere a line every few seconds. On stderr: stdout is for the outcome."""
     total = report.events * len(tenants)
     if sys.stderr.isatty():
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.speed:,.0f} events/s"), TimeRemainingColumn())
+        columns = (BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
         with Progress(TextColumn("publishing"), *columns, console=Console(stderr=True)) as bar:
             task = bar.add_task("", total=total)
             yield lambda count: bar.advance(task, count)
@@ -119,14 +128,8 @@ def _progress(report: Report, tenants: list[str]) -> Iterator[Moved]:
 
 def _tell(published: dict[str, int], report: Report, tenants: list[str], seconds: float) -> None:
     count = sum(published.values())
-    console = Console()
-    several = f"{len(tenants)} tenants, {tenants[0]} to {tenants[-1]}"
-    table = Table(title=f"Published for {several if tenants[1:] else tenants[0]}", title_justify="left")
-    table.add_column("event")
-    table.add_column("count", justify="right")
-    for name, number in published.items():
-        table.add_row(name, f"{number:,}")
-    console.print(table)
+    click.echo(f"Published for {tenants[0]}{f' to {tenants[-1]}' if tenants[1:] else ''}:")
+    show([{"event": name, "count": f"{number:>10,}"} for name, number in published.items()], False, "nothing")
     click.echo(f"{count:,} events in {seconds:.1f} s ({count / seconds:,.0f} a second), all acknowledged.")
     if report.remarks:
         click.echo("Where a rule was needed, or a field has no source (counts per tenant):")

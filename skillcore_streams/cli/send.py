@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import logging
 import pkgutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 import skillcore_streams.events
 from skillcore_streams import config
 from skillcore_streams.adapters.producing import Outgoing, Producer, outgoing
+from skillcore_streams.cli.output import json_option
 from skillcore_streams.runtime.messages import EVENT_TYPES, Event, Meta, derive_id
 
 
@@ -25,10 +27,11 @@ from skillcore_streams.runtime.messages import EVENT_TYPES, Event, Meta, derive_
 @click.option("--data", required=True, metavar="JSON|@FILE", help="the payload, or a file that holds it")
 @click.option("--id", "event_id", help="ce_id; the same id from the same source is the same event; default: a new one")
 @click.option("--source", default="/skillcore/cli", show_default=True, help="ce_source")
-@click.option("--json", "as_json", is_flag=True, help="the outcome as one JSON object")
+@json_option
 def send(type_name: str, tenant: str, data: str, event_id: str | None, source: str, as_json: bool) -> None:
     """Write one event of TYPE (AttendanceMarked, or com.skillcore.attendance.AttendanceMarked.v1) to its topic."""
     event = build(_class(type_name), _payload(data), tenant=tenant, event_id=event_id or str(uuid4()), source=source)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it has to say, Undelivered says in a sentence
     asyncio.run(_send(config.load().kafka, outgoing(event)))
     if as_json:
         click.echo(json.dumps({"id": event.meta.id, "key": str(event.meta.key), "topic": event.__topic__}))

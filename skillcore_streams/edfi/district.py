@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, time
 from pathlib import Path
@@ -163,28 +162,27 @@ class District:
 
     def students(self) -> Iterator[Student]:
         """Every student, by id."""
-        with closing(self._db.execute(STUDENTS)) as rows:
-            yield from map(Student._make, rows)
+        return map(Student._make, self._db.execute(STUDENTS))
 
     def enrolments(self) -> Iterator[tuple[str, str]]:
         """(student, school) where the school is known, by student."""
-        with closing(self._db.execute("select student, school from home")) as rows:
-            yield from rows
+        return self._db.execute("select student, school from home")
 
     def marks(self) -> Iterator[Mark]:
         """The year in the order of its days; within a day by student."""
-        with closing(self._db.execute(f"{MARKS} {YEAR} order by day.date, home.student")) as rows:
-            for day, student, school, category, duration, minutes, arrival in rows:
-                yield Mark(
-                    date.fromisoformat(day),
-                    student,
-                    school,
-                    category or "Present",
-                    duration,
-                    None if minutes is None else int(minutes),
-                    time.fromisoformat(arrival) if arrival else None,
-                    recorded=category is not None,
-                )
+        for day, student, school, category, duration, minutes, arrival in self._db.execute(
+            f"{MARKS} {YEAR} order by day.date, home.student"
+        ):
+            yield Mark(
+                date.fromisoformat(day),
+                student,
+                school,
+                category or "Present",
+                duration,
+                None if minutes is None else int(minutes),
+                time.fromisoformat(arrival) if arrival else None,
+                recorded=category is not None,
+            )
 
     def _read(self, folder: Path) -> None:
         self.district, self.schools = _organisations(folder)
