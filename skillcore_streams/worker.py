@@ -10,17 +10,19 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from faust.types import TP
 
-from skillcore_streams import config, events, handlers, queues
+from skillcore_streams import config, events, handlers, metrics, queues, web
 from skillcore_streams.adapters import kafka_admin, migrations
-from skillcore_streams.adapters.kafka import HardenedApp
+from skillcore_streams.adapters.kafka import PATIENCE, HardenedApp, group_problem
 from skillcore_streams.adapters.postgres import Postgres
 from skillcore_streams.adapters.producing import Producer
-from skillcore_streams.runtime import failpoints, progress
+from skillcore_streams.runtime import failpoints, health, progress
 from skillcore_streams.runtime.chunk import Chunk, deliver
 from skillcore_streams.runtime.core import Core, utc_now
 from skillcore_streams.runtime.errors import Infrastructure, Misconfigured
@@ -60,6 +62,11 @@ class Worker(HardenedApp):
         self._topic_ids: dict[str, Any] = {}
         self._schema_checked = False
         self._running: set[asyncio.Task[None]] = set()
+        self.born = utc_now()
+        self.snapshot = health.Snapshot()
+        self.snapshot_at = 0.0
+        self._ends: dict[TP, int] = {}
+        self._useful_at = time.monotonic()
         self.postgres = Postgres(
             settings.database_url.get_secret_value(), size=settings.pool_size, name=settings.worker_id
         )
@@ -99,6 +106,7 @@ class Worker(HardenedApp):
             await self._check_schema()
         except Infrastructure as error:
             log.warning("starting without Postgres, nothing is processed until it answers: %s", error)
+        self.conf.datadir.mkdir(parents=True, exist_ok=True)
         await super().on_first_start()
 
     async def _check_schema(self) -> None:
@@ -110,9 +118,12 @@ class Worker(HardenedApp):
             self._schema_checked = True
 
     async def on_shutdown(self) -> None:
-        """The consumer has stopped: let the outbox finish, then close."""
+        """The consumer has stopped: let the outbox finish, say goodbye, then close."""
         await self.publisher.stop()
         await self.outgoing.__aexit__(None, None, None)
+        with suppress(Infrastructure):
+            async with self.postgres.transaction() as db:
+                await db.execute(health.GONE, self.settings.worker_id)
         await self.postgres.close()
         await super().on_shutdown()
 
@@ -173,6 +184,78 @@ class Worker(HardenedApp):
                 log.critical("%s partition %d is refused: %s", tp.topic, tp.partition, problem)
         return starts
 
+    # Health -------------------------------------------------------------------------------------------------------
+
+    async def observe(self) -> None:
+        """Every two seconds: a heartbeat row, the gauges, the figures of the health views."""
+        mine = {TP(*tp) for tp in self.consumer.assignment() if tp[0] in self.bulk_topics}
+        async with self.postgres.transaction() as db:
+            await health.beat(
+                db, self.settings.worker_id, self.settings.app_id, ",".join(sorted(self.settings.roles)),
+                self.born, len(mine),
+            )
+            self.snapshot = await health.take(db, utc_now())
+        self.snapshot_at = time.monotonic()
+        known = {TP(topic, partition) for topic, partition in self.snapshot.standing}
+        if known:
+            async with asyncio.timeout(10):
+                self._ends = dict(await self.consumer.highwaters(*known))
+        metrics.partition_lag.clear()
+        for tp in mine:
+            metrics.partition_lag.labels(tp.topic, tp.partition).set(self._lag(tp))
+        metrics.event_lag_seconds.set(self.lag_seconds())
+        metrics.partitions_refused.set(len(self.refused))
+
+    async def watch(self) -> None:
+        """Every second: are we of use to the group? If not for a minute, end, so that somebody restarts us."""
+        if self._problem() is None:
+            self._useful_at = time.monotonic()
+        elif time.monotonic() - self._useful_at > PATIENCE:
+            await self.crash(RuntimeError(f"of no use to its consumer group for {PATIENCE:.0f} s: {self._problem()}"))
+
+    def _problem(self) -> str | None:
+        problem = group_problem(self)
+        if problem is not None and problem != "rebalancing":
+            return problem
+        stuck = self.consumer.oldest_flight()
+        if stuck > PATIENCE and self.postgres.available and not self.core.paused:
+            return f"a chunk has not been finished for {stuck:.0f} s"
+        return None
+
+    def not_alive(self) -> list[str]:
+        """Why this process should be restarted."""
+        age = time.monotonic() - self._useful_at
+        return [f"{self._problem()} (for {age:.0f} s)"] if age > PATIENCE / 2 else []
+
+    def not_ready(self) -> list[str]:
+        """Why this worker processes nothing, or not everything, at this moment."""
+        problems = self.not_alive()
+        if self.should_stop:
+            problems.append("stopping")
+        if self.rebalancing:
+            problems.append("rebalancing")
+        if not self.postgres.available or not self._schema_checked:
+            problems.append("Postgres is away")
+        problems += [f"{tp.topic} partition {tp.partition} is refused: {why}" for tp, why in self.refused.items()]
+        problems += [f"{lane} is paused: {why}" for lane, why in self.core.paused.items()]
+        return problems
+
+    def _lag(self, tp: TP) -> int:
+        return max(0, self._ends.get(tp, 0) - self.snapshot.standing.get((tp.topic, tp.partition), 0))
+
+    def lag(self, topic: str) -> int:
+        """Records of a topic that nobody has processed yet."""
+        return sum(self._lag(tp) for tp in self._ends if tp.topic == topic)
+
+    def lag_seconds(self) -> float:
+        """How far behind this worker's slowest partition is: age of the last record it finished, 0.0 without a lag."""
+        now = time.time()
+        behind = [
+            now - stamp / 1000 for (topic, partition), stamp in self.core.finished.items()
+            if self._lag(TP(topic, partition)) > 0
+        ]
+        return max(behind, default=0.0)
+
 
 async def consume(stream: Any) -> None:
     """The agent of all event topics, one actor a partition: asking for the next chunk acks this one."""
@@ -231,8 +314,10 @@ def create_app(settings: config.Settings) -> Worker:
         web_host=settings.web_host,
         web_tables_enabled=False,
         web_router_enabled=False,
+        web_application_options={"middlewares": [web.allow_list]},
     )
     worker.wire(settings)
+    web.add_pages(worker)
     if "events" in settings.roles:
         topic = worker.topic(*sorted(worker.bulk_topics), value_type=bytes, value_serializer="raw",
                              key_type=bytes, key_serializer="raw")
@@ -240,6 +325,8 @@ def create_app(settings: config.Settings) -> Worker:
     if "jobs" in settings.roles:
         worker.task(lambda: forever(run_jobs, 0.0))
         worker.task(lambda: forever(worker.executor.reap, 10.0))
+    worker.task(lambda: forever(worker.observe, 2.0))
+    worker.task(lambda: forever(worker.watch, 1.0))
     if "outbox" in settings.roles:
         worker.task(lambda: forever(worker.publisher.sweep, 1.0))
     return worker

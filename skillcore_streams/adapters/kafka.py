@@ -85,7 +85,7 @@ class Delivery(ConsumerMessage):  # type: ignore[misc]
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Stays in its group, or ends the process."""
 
-    @Service.task  # type: ignore[untyped-decorator]
+    @Service.task
     async def _guard(self) -> None:
         """Two ways to leave the group for ever with the process alive (robinhood #517, faust #175, aiokafka #1154):
 

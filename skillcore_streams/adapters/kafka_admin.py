@@ -16,9 +16,10 @@ from typing import Any, Literal, get_args
 from uuid import UUID
 
 import yaml
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, NodeNotReadyError, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     AbstractType,
@@ -138,16 +139,20 @@ class Found:
     id: UUID
     partitions: int
     replicas: int
-    config: Mapping[str, str] | None
-    """None on librdkafka's in-memory broker, which has no topic configuration."""
+    config: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The topics that were asked for and exist, and how many brokers live."""
+    """The topics that were asked for and exist, and how many brokers live.
+
+    `mock` is librdkafka's in-memory broker, known by a controller that is none of its brokers. It has no CreateTopics,
+    makes topics when they are asked for, and all of them with four partitions and no configuration.
+    """
 
     brokers: int
     topics: Mapping[str, Found]
+    mock: bool
 
 
 @asynccontextmanager
@@ -171,14 +176,18 @@ async def look(client: AIOKafkaAdminClient, names: Iterable[str], *, create: boo
     names = list(names)
     answer = await client._send_request(_TopicMetadata(names, create))
     existing = [(name, UUID(bytes=raw), parts) for error, name, raw, _, parts, *_ in answer.topics if not error]
-    config = await _configuration(client, [name for name, *_ in existing])
+    if not answer.brokers:
+        raise NodeNotReadyError("the broker that answered knows of no living broker, not even itself")
+    mock = answer.controller_id not in {node for node, *_ in answer.brokers}
+    config = {} if mock else await _configuration(client, [name for name, *_ in existing])
     return Cluster(
         brokers=len(answer.brokers),
         topics={
             # replicas are the fifth field of a partition; the partition that has fewest of them counts
-            name: Found(topic_id, len(parts), min((len(part[4]) for part in parts), default=0), config.get(name))
+            name: Found(topic_id, len(parts), min((len(part[4]) for part in parts), default=0), config.get(name, {}))
             for name, topic_id, parts in existing
         },
+        mock=mock,
     )
 
 
@@ -190,13 +199,9 @@ async def topic_ids(bootstrap: str, topics: Iterable[str]) -> dict[str, UUID]:
 
 async def _configuration(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    try:
-        answers = await client.describe_configs(resources)
-    except IncompatibleBrokerVersion:
-        return {}
     return {
         name: {entry[0]: entry[1] for entry in entries}
-        for answer in answers
+        for answer in await client.describe_configs(resources)
         for _, _, _, name, entries in answer.resources
     }
 
@@ -213,14 +218,12 @@ def problems(wanted: Iterable[Topic], cluster: Cluster, bootstrap: str, profile:
         some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         found.append(f"Missing: {some}. Create them: skillcore topics apply --profile {profile}")
     for topic in wanted:
-        if topic.name in cluster.topics:
+        if topic.name in cluster.topics and not cluster.mock:
             found += _differences(topic, cluster.topics[topic.name], bootstrap)
     return found
 
 
 def _differences(topic: Topic, found: Found, bootstrap: str) -> Iterable[str]:
-    if found.config is None:
-        return  # the in-memory broker: four partitions for everything, and nothing to be done about it
     if found.partitions < topic.partitions:
         yield (
             f"{topic.name} has {found.partitions} partitions, topics.yaml says {topic.partitions}. More partitions "
@@ -283,7 +286,10 @@ async def apply(settings: Settings, profile: Profile) -> Applied:
         names = [topic.name for topic in declaration.topics_for(profile, app_id=settings.app_id)]
         before = await look(client, names)
         wanted = declaration.topics_for(profile, app_id=settings.app_id, brokers=before.brokers)
-        refusals = await _create(client, [topic for topic in wanted if topic.name not in before.topics])
+        missing = [topic for topic in wanted if topic.name not in before.topics]
+        if before.mock:
+            await look(client, names, create=True)
+        refusals = {} if before.mock else await _create(client, missing)
         after = await _settled(client, names, unless=refusals.keys())
     accepted = [topic for topic in wanted if topic.name not in refusals]
     return Applied(
@@ -297,13 +303,9 @@ async def _create(client: AIOKafkaAdminClient, topics: list[Topic]) -> dict[str,
     """Returns the broker's refusals by topic."""
     if not topics:
         return {}
-    try:
-        answer = await client.create_topics(
-            [NewTopic(t.name, t.partitions, t.replicas, topic_configs=dict(t.config)) for t in topics]
-        )
-    except IncompatibleBrokerVersion:
-        await look(client, [t.name for t in topics], create=True)
-        return {}
+    answer = await client.create_topics(
+        [NewTopic(t.name, t.partitions, t.replicas, topic_configs=dict(t.config)) for t in topics]
+    )
     return {
         name: f"{name} was refused by the broker: {message or for_code(code).__name__}"
         for name, code, message in answer.topic_errors
@@ -382,3 +384,23 @@ class _TopicMetadata(Request[_MetadataRequest]):  # type: ignore[misc]
     def build(self, struct: Any) -> Any:
         nameless = UUID(int=0).bytes
         return struct([(nameless, name, {}) for name in self._topics], self._create, False, {})
+
+
+async def bounds(bootstrap: str, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+    """(earliest offset, end offset) of the partitions that exist. Raises KafkaAway."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, request_timeout_ms=15_000)
+    try:
+        await consumer.start()
+        known = [
+            TopicPartition(topic, partition)
+            for topic, partition in partitions
+            if partition in (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic) or ()
+        ]
+        if not known:
+            return {}
+        earliest, end = await consumer.beginning_offsets(known), await consumer.end_offsets(known)
+    except (KafkaError, TimeoutError) as error:
+        raise KafkaAway(f"Kafka does not answer at {bootstrap} ({type(error).__name__}). Check SKILLCORE_KAFKA.") from error
+    finally:
+        await consumer.stop()
+    return {(tp.topic, tp.partition): (earliest[tp], end[tp]) for tp in known}

@@ -293,6 +293,7 @@ def _committed(chunk: Chunk, core: Core, tx: Tx, took: float) -> None:
     core.paused.pop(chunk.lane, None)
     core.flood.note(tx.outcomes)
     core.pace.note(chunk.lane, len(chunk.records), took)
+    core.finished[chunk.topic, chunk.partition] = chunk.records[-1].timestamp
     metrics.chunk_seconds.labels(chunk.topic).observe(took)
     metrics.events_total.labels(chunk.topic).inc(len(tx.offsets))
     metrics.inbox_duplicates_total.labels(chunk.topic).inc(tx.repeats)

@@ -63,6 +63,9 @@ class Core:
     flood: FloodGuard = field(default_factory=FloodGuard)
     pace: Pace = field(default_factory=Pace)
     paused: dict[str, str] = field(default_factory=dict)
+    """Lane -> why the flood guard holds it."""
+    finished: dict[tuple[str, int], int] = field(default_factory=dict)
+    """(topic, partition) -> Kafka timestamp (ms) of the last record committed here."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     reseek: Callable[[Chunk], None] = lambda chunk: None
     published: Callable[[str], None] = lambda lane: None
