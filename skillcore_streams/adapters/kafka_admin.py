@@ -289,28 +289,31 @@ async def apply(settings: Settings, profile: Profile) -> Applied:
         missing = [topic for topic in wanted if topic.name not in before.topics]
         if before.mock:
             await look(client, names, create=True)
-        refusals = {} if before.mock else await _create(client, missing)
+            created, refusals = [topic.name for topic in missing], {}
+        else:
+            created, refusals = await _create(client, missing)
         after = await _settled(client, names, unless=refusals.keys())
     accepted = [topic for topic in wanted if topic.name not in refusals]
     return Applied(
-        created=[name for name in names if name in after.topics and name not in before.topics],
-        unchanged=len(before.topics),
+        created=created,
+        unchanged=len(names) - len(created) - len(refusals),
         problems=[*refusals.values(), *problems(accepted, after, settings.kafka, profile)],
     )
 
 
-async def _create(client: AIOKafkaAdminClient, topics: list[Topic]) -> dict[str, str]:
-    """Returns the broker's refusals by topic."""
+async def _create(client: AIOKafkaAdminClient, topics: list[Topic]) -> tuple[list[str], dict[str, str]]:
+    """What was created, and the broker's refusals by topic. In neither: somebody else was faster, just as well."""
     if not topics:
-        return {}
+        return [], {}
     answer = await client.create_topics(
         [NewTopic(t.name, t.partitions, t.replicas, topic_configs=dict(t.config)) for t in topics]
     )
-    return {
+    refusals = {
         name: f"{name} was refused by the broker: {message or for_code(code).__name__}"
         for name, code, message in answer.topic_errors
-        if code not in (0, TopicAlreadyExistsError.errno)  # somebody else was faster: just as well
+        if code not in (0, TopicAlreadyExistsError.errno)
     }
+    return [name for name, code, _ in answer.topic_errors if code == 0], refusals
 
 
 async def _settled(client: AIOKafkaAdminClient, names: list[str], unless: Iterable[str]) -> Cluster:

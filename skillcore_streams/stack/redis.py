@@ -43,7 +43,7 @@ class Redis(Service):
         """PONG, not LOADING."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=2) as server:
-                server.sendall(b"PING\r\n")
+                server.sendall(b"*1\r\n$4\r\nPING\r\n")
                 return server.recv(16).startswith(b"+PONG")
         except OSError:
             return False
