@@ -29,7 +29,7 @@ LETTERS = """
     select coalesce(queue, topic, 'unknown') as source, count(*) as letters, min(first_at) as oldest
       from dead_letter where status = 'open' group by 1"""
 
-QUEUES = "select queue, state, count(*) as jobs from job group by queue, state"
+BY_STATE = "select queue, state, count(*) as jobs from job group by queue, state"
 
 CALLS = """
     select case when hold_seq is not null and attempts = 0 and errors = '[]' then 'hold'
@@ -83,7 +83,7 @@ async def take(db: Database, now: datetime) -> Snapshot:
         gauge.clear()
         for queue in QUEUES:
             gauge.labels(queue).set(0)
-    for row in await db.fetch(QUEUES):
+    for row in await db.fetch(BY_STATE):
         by_state[row["state"]].labels(row["queue"]).set(row["jobs"])
 
     metrics.handler_calls_waiting.clear()

@@ -84,18 +84,20 @@ class Message(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    _meta: Meta | None = PrivateAttr(default=None)
+    __slots__ = ("__meta__",)  # a slot, not a private attribute: it is read several times an event
+    __meta__: Meta
 
     @property
     def meta(self) -> Meta:
-        """Tenant, id, times and causes of this message. Only what came through the door or was published has one."""
-        if self._meta is None:
-            raise RuntimeError(f"{type(self).__name__} was built in code and has no envelope yet")
-        return self._meta
+        """Tenant, id, times and causes of this message.
+
+        Raises AttributeError for what was built in code and is not published yet: it has no envelope.
+        """
+        return self.__meta__
 
     def with_meta(self, meta: Meta) -> None:
         """Attach the envelope. Called once, by the door or by whoever publishes."""
-        self._meta = meta
+        object.__setattr__(self, "__meta__", meta)  # frozen is its value, not where it came from
 
 
 class Event(Message):
