@@ -287,11 +287,7 @@ async def apply(settings: Settings, profile: Profile) -> Applied:
         before = await look(client, names)
         wanted = declaration.topics_for(profile, app_id=settings.app_id, brokers=before.brokers)
         missing = [topic for topic in wanted if topic.name not in before.topics]
-        if before.mock:
-            await look(client, names, create=True)
-            created, refusals = [topic.name for topic in missing], {}
-        else:
-            created, refusals = await _create(client, missing)
+        created, refusals = await _create(client, missing, mock=before.mock)
         after = await _settled(client, names, unless=refusals.keys())
     accepted = [topic for topic in wanted if topic.name not in refusals]
     return Applied(
@@ -301,10 +297,15 @@ async def apply(settings: Settings, profile: Profile) -> Applied:
     )
 
 
-async def _create(client: AIOKafkaAdminClient, topics: list[Topic]) -> tuple[list[str], dict[str, str]]:
+async def _create(
+    client: AIOKafkaAdminClient, topics: list[Topic], *, mock: bool
+) -> tuple[list[str], dict[str, str]]:
     """What was created, and the broker's refusals by topic. In neither: somebody else was faster, just as well."""
     if not topics:
         return [], {}
+    if mock:
+        await look(client, [t.name for t in topics], create=True)
+        return [t.name for t in topics], {}
     answer = await client.create_topics(
         [NewTopic(t.name, t.partitions, t.replicas, topic_configs=dict(t.config)) for t in topics]
     )
@@ -403,7 +404,8 @@ async def bounds(bootstrap: str, partitions: Iterable[tuple[str, int]]) -> dict[
             return {}
         earliest, end = await consumer.beginning_offsets(known), await consumer.end_offsets(known)
     except (KafkaError, TimeoutError) as error:
-        raise KafkaAway(f"Kafka does not answer at {bootstrap} ({type(error).__name__}). Check SKILLCORE_KAFKA.") from error
+        reason = type(error).__name__
+        raise KafkaAway(f"Kafka does not answer at {bootstrap} ({reason}). Check SKILLCORE_KAFKA.") from error
     finally:
         await consumer.stop()
     return {(tp.topic, tp.partition): (earliest[tp], end[tp]) for tp in known}
