@@ -51,6 +51,9 @@ if [ "$(cat .venv/.setup-done 2>/dev/null)" != "$STAMP" ] || [ ! -x .venv/bin/sk
     UV=""
     have uv && UV=uv
     [ -x .venv/bin/uv ] && UV=.venv/bin/uv
+    if [ -z "$UV" ] && [ -f uv.lock ]; then
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check uv && UV=.venv/bin/uv
+    fi
     if [ -n "$UV" ] && [ -f uv.lock ]; then
         say "installing what uv.lock names"
         "$UV" sync --quiet --frozen --inexact --extra dev --python .venv/bin/python

@@ -105,10 +105,11 @@ class Stack:
             plan = self._make_plan()
             self._write(plan)
             services = self._services(plan)
-            self._start([s for s in services if not s.pid()])
-            for service in services:
-                if service.pid():
-                    service.wait_ready()
+            running = [s for s in services if s.pid()]
+            self._start([s for s in services if s not in running])
+            for service in running:
+                service.thaw()
+                service.wait_ready()
         return self.env()
 
     def down(self) -> None:
@@ -232,15 +233,16 @@ class Stack:
                 if not is_free(plan.ports.get(name, 0)):
                     plan.ports[name] = free_port(taken=set(plan.ports.values()))
             plan.kafka = self._kafka_kind()
+        if self._choice not in ("auto", plan.kafka):
+            raise StackError(f"The stack in {self.dir} runs with {plan.kafka} Kafka. First: skillcore stack down")
         return plan
 
     def _kafka_kind(self) -> KafkaKind:
         if self._choice == "mock":
             return "mock"
         try:
-            kafka.java()
-            _, seconds = kafka.jars(self._say)
-            self.download_seconds += seconds
+            kafka.require_java()
+            self.download_seconds += kafka.require_jars(self._say)
             return "apache"
         except Unavailable as error:
             if self._choice == "apache":
@@ -260,12 +262,9 @@ class Stack:
         if plan.kafka == "mock":
             brokers = [kafka.MockKafka("kafka", self.dir / "kafka-mock")]
         else:
-            libs, _ = kafka.jars(self._say)
             ports = {n: (plan.ports[f"{n}.kafka"], plan.ports[f"{n}.controller"]) for n in range(1, plan.brokers + 1)}
             names = {n: "kafka" if len(ports) == 1 else f"kafka-{n}" for n in ports}
-            brokers = [
-                kafka.Kafka(names[n], self.dir / f"kafka-{n}", n, ports, plan.cluster_id, libs) for n in ports
-            ]
+            brokers = [kafka.Kafka(names[n], self.dir / f"kafka-{n}", n, ports, plan.cluster_id) for n in ports]
         return [
             *brokers,
             postgres.Postgres("postgres", postgres.home_for(self.dir), plan.ports["postgres"]),

@@ -15,7 +15,7 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from skillcore_streams.config import ROOT
@@ -44,26 +44,32 @@ def cache() -> Path:
 
 
 def java() -> Path:
-    """The Java on PATH. Raises Unavailable when there is none, or only an old one."""
-    advice = "Install openjdk-17-jre-headless, or run scripts/setup.sh"
+    """The Java on PATH. Raises Unavailable when there is none."""
     found = shutil.which("java")
     if not found:
-        raise Unavailable(f"Java is not installed. {advice}.")
-    said = subprocess.run([found, "-version"], capture_output=True, text=True, check=False).stderr
-    version = re.search(r'version "(\d+)', said)
-    if not version or int(version[1]) < JAVA_NEEDED:
-        raise Unavailable(f"Java {JAVA_NEEDED} is needed, {found} is {version[1] if version else 'unknown'}. {advice}.")
+        raise Unavailable("Java is not installed. Install openjdk-17-jre-headless, or run scripts/setup.sh.")
     return Path(found).resolve()
 
 
-def jars(say: Callable[[str], None]) -> tuple[list[Path], float]:
-    """Kafka's jars, resolved by Maven from kafka/pom.xml the first time, and how long that took.
+def require_java() -> None:
+    """Raises Unavailable when there is no Java, or only an old one."""
+    said = subprocess.run([java(), "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(\d+)', said)
+    if not version or int(version[1]) < JAVA_NEEDED:
+        raise Unavailable(
+            f"Java {JAVA_NEEDED} is needed, {java()} is {version[1] if version else 'unknown'}. "
+            "Install openjdk-17-jre-headless, or run scripts/setup.sh."
+        )
+
+
+def require_jars(say: Callable[[str], None]) -> float:
+    """Have Maven resolve Kafka's jars from kafka/pom.xml, the first time. Returns how long that took.
 
     Raises Unavailable when Maven is not there or cannot reach its repository.
     """
     libs = cache() / "libs"
     if libs.is_dir():
-        return sorted(libs.glob("*.jar")), 0.0
+        return 0.0
     maven = shutil.which("mvn")
     if not maven:
         raise Unavailable("Maven fetches Kafka's jars and is not installed. Install maven, or run scripts/setup.sh.")
@@ -83,25 +89,24 @@ def jars(say: Callable[[str], None]) -> tuple[list[Path], float]:
             raise Unavailable(f"Maven could not fetch Kafka's jars: {reason.removeprefix('[ERROR] ')[:300]}")
         if not libs.exists():  # another stack may have been faster
             fetched.rename(libs)
-    found, took = sorted(libs.glob("*.jar")), time.monotonic() - started
-    say(f"kafka      downloaded {sum(j.stat().st_size for j in found) >> 20} MiB of jars in {took:.1f} s")
-    return found, took
+    size, took = sum(jar.stat().st_size for jar in libs.iterdir()), time.monotonic() - started
+    say(f"kafka      downloaded {size >> 20} MiB of jars in {took:.1f} s")
+    return took
 
 
 class Kafka(Service):
     """One node of Apache Kafka, broker and controller in one."""
 
     kind = f"Apache Kafka {VERSION}"
+    patience = 30.0  # three brokers, stopped together, take six seconds on an idle machine
 
     def __init__(
-        self, name: str, home: Path, node: int, ports: Mapping[int, tuple[int, int]], cluster_id: str,
-        libs: Sequence[Path] = (),
-    ) -> None:  # fmt: skip
+        self, name: str, home: Path, node: int, ports: Mapping[int, tuple[int, int]], cluster_id: str
+    ) -> None:
         super().__init__(name, home)
         self.node = node
         self.ports = ports
         self.cluster_id = cluster_id
-        self.libs = libs
 
     @property
     def address(self) -> str:
@@ -159,7 +164,7 @@ class Kafka(Service):
         archive = self.archive()
         known = archive.exists()
         classes = f"-XX:SharedArchiveFile={archive}" if known else f"-XX:ArchiveClassesAtExit={self._own_archive}"
-        classpath = ":".join(map(str, self.libs))
+        classpath = ":".join(map(str, sorted((cache() / "libs").glob("*.jar"))))  # the archive needs one order
         log4j = f"-Dlog4j2.configurationFile={self.home / 'log4j2.properties'}"
         (self.home / "java.args").write_text("\n".join([*JVM, classes, log4j, f'-cp "{classpath}"', "kafka.Kafka"]))
 
@@ -174,8 +179,8 @@ class Kafka(Service):
     def stop(self) -> bool:
         """Also keeps the archive of loaded classes that the first run writes when it ends: later starts take half."""
         clean = super().stop()
-        archive = self.archive()
-        if clean and self._own_archive.exists() and not archive.exists():
+        if clean and self._own_archive.exists() and not self.archive().exists():
+            archive = self.archive()
             arriving = archive.with_suffix(f".{os.getpid()}")
             shutil.copy(self._own_archive, arriving)
             arriving.replace(archive)

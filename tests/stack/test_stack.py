@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -167,6 +168,33 @@ def test_another_number_of_brokers_needs_fresh(shared: Stack) -> None:
         Stack(shared.dir, brokers=3).up()
 
 
+def test_who_wants_another_kind_of_kafka_must_stop_first(shared: Stack) -> None:
+    with pytest.raises(StackError, match="runs with apache Kafka"):
+        Stack(shared.dir, kafka="mock").up()
+
+
+def test_a_port_that_somebody_took_while_nothing_ran_is_replaced(folder: Path) -> None:
+    stack = Stack(folder / "stack", kafka="mock")
+    before = stack.up()
+    stack.down()
+    with socket.create_server(("127.0.0.1", int(before["SKILLCORE_DATABASE_URL"].split(":")[2].split("/")[0]))):
+        after = stack.up()
+
+    assert before["SKILLCORE_DATABASE_URL"] != after["SKILLCORE_DATABASE_URL"]
+    assert before["SKILLCORE_REDIS_URL"] == after["SKILLCORE_REDIS_URL"]
+    assert set(states(stack).values()) == {"running"}
+
+
+def test_a_server_that_cannot_start_says_its_last_words(folder: Path) -> None:
+    stack = Stack(folder / "stack", kafka="mock")
+    stack.up()
+    stack.stop("redis")
+    (folder / "stack" / "redis" / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense")
+
+    with pytest.raises(StackError, match=r"redis ended while starting\. The end of .*server\.log:(.|\n)*manifest"):
+        stack.start("redis")
+
+
 async def test_data_survives_down_and_is_gone_with_fresh(folder: Path) -> None:
     stack = Stack(folder / "stack", kafka="mock")
     env = stack.up()
@@ -280,6 +308,21 @@ async def test_without_java_the_in_memory_broker_takes_its_place_loudly(folder: 
     await consumer.start()
     assert (await consumer.getone()).value == b"carried"
     await consumer.stop()
+
+
+@pytest.mark.usefixtures("poor_path")
+def test_what_needs_the_real_broker_is_reported_as_not_run(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text((Path(__file__).parent.parent / "conftest.py").read_text())
+    (tmp_path / "test_it.py").write_text("def test_it(kafka): raise AssertionError('not here')\n")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SKILLCORE_")}
+
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", tmp_path],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=env,
+    )  # fmt: skip
+
+    assert "NOT RUN: needs Apache Kafka" in run.stdout
+    assert "1 skipped" in run.stdout
 
 
 @pytest.mark.usefixtures("poor_path")
