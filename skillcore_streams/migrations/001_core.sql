@@ -143,7 +143,7 @@ create table job (
     finished_at    timestamptz
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, fillfactor = 70);
 create index job_due on job (queue, priority, run_at) where state = 'waiting';
-create index job_coalesce on job (coalesce_key) where state = 'waiting' and coalesce_key is not null;
+create index job_coalesce on job (coalesce_key) where state in ('waiting', 'running') and coalesce_key is not null;
 create index job_hold on job (hold_key, hold_seq) where hold_key is not null and state in ('waiting', 'running');
 create index job_lease on job (leased_until) where state = 'running';
 create index job_event on job (event_key);

@@ -118,7 +118,7 @@ def _decode(record: Record, topic: str, partition: int, now: datetime, legacy_te
         attributes, data = _legacy(record, topic, partition, legacy_tenant)
 
     cls = _event_class(attributes, topic)
-    if b"\\u0000" in data and "\0" in json.dumps(json.loads(data), ensure_ascii=False):
+    if b"\\u0000" in data and _holds_nul(json.loads(data)):
         raise Refused("a string holds a NUL character, which Postgres cannot store")
     event = cls.model_validate_json(data, extra="ignore", context={"now": now})
     meta = _meta(attributes, now)
@@ -126,6 +126,14 @@ def _decode(record: Record, topic: str, partition: int, now: datetime, legacy_te
     if record.key != event.partition_key().encode():
         raise Refused(f"wrong key: the record's key must be the value of {cls.__key__}")
     return Arrival(event, record, data, blake2b(cls.__type__.encode() + b"\0" + data, digest_size=16).digest())
+
+
+def _holds_nul(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_nul(k) or _holds_nul(v) for k, v in value.items())
+    if isinstance(value, list):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 def _text(name: str, value: bytes | None) -> str:

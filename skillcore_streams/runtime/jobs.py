@@ -82,8 +82,8 @@ STILL_OURS = "select 1 from job where id = $1 and lease = $2 and state = 'runnin
 SHARE_RUN = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
 
 ABSORB = """
-    update job set state = 'completed', finished_at = clock_timestamp()
-     where coalesce_key = $1 and state = 'waiting' and id <> $2"""
+    update job set state = 'completed', lease = null, leased_until = null, finished_at = clock_timestamp()
+     where coalesce_key = $1 and id <> $2 and (state = 'waiting' or state = 'running' and lease = $3)"""
 
 COMPLETE = """
     update job set state = 'completed', lease = null, leased_until = null, finished_at = clock_timestamp()
@@ -226,6 +226,7 @@ class Executor:
             rows = await db.fetch(CLAIM, lease, self._worker, self._queues, *self._runnable, BATCH)
         if rows:
             await failpoint("job.claimed")
+            rows.sort(key=lambda row: (row["priority"], row["run_at"]))  # RETURNING has no order
             await asyncio.gather(*(self._guarded(dict(row)) for row in rows))
         return len(rows)
 
@@ -263,12 +264,12 @@ class Executor:
         lane = f"jobs-{row['event_key']}"
         try:
             async with self._transaction() as db:
+                if row["coalesce_key"]:
+                    await db.execute(SHARE_RUN, row["coalesce_key"])  # one run of a key at a time
                 if await db.fetchval(STILL_OURS, row["id"], row["lease"]) is None:
                     return
-                if row["coalesce_key"]:
-                    # One run at a time, then take in all that waits: what it does next sees their committed rows.
-                    await db.execute(SHARE_RUN, row["coalesce_key"])
-                    await db.execute(ABSORB, row["coalesce_key"], row["id"])
+                if row["coalesce_key"]:  # take in all that waits: what follows sees their committed rows
+                    await db.execute(ABSORB, row["coalesce_key"], row["id"], row["lease"])
                 tx = Tx(db, self._clock, lane)
                 async with tx.savepoint():
                     handler, message = await self._load(db, row)
