@@ -70,7 +70,7 @@ def down(folder: Path, as_json: bool) -> None:
 @folder
 @as_json
 def status(folder: Path, as_json: bool) -> None:
-    """What runs, where, and since it may matter: what kind it is. Exit code 1 unless everything runs."""
+    """What runs, where, and whether it is the real thing. Exit code 1 unless everything runs."""
     services = Stack(folder).status()
     if as_json:
         click.echo(json.dumps([asdict(service) for service in services]))

@@ -85,8 +85,8 @@ def require_jars(say: Callable[[str], None]) -> float:
             capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
         if run.returncode or not (fetched / f"kafka_2.13-{VERSION}.jar").exists():
-            reason = next((line for line in run.stdout.splitlines() if "ERROR" in line), "no reason given")
-            raise Unavailable(f"Maven could not fetch Kafka's jars: {reason.removeprefix('[ERROR] ')[:300]}")
+            said = re.search(r"ERROR\S*\s+(.+?)( -> \[Help|$)", run.stdout, re.MULTILINE)
+            raise Unavailable(f"Maven could not fetch Kafka's jars: {said[1][:300] if said else 'no reason given'}.")
         if not libs.exists():  # another stack may have been faster
             fetched.rename(libs)
     size, took = sum(jar.stat().st_size for jar in libs.iterdir()), time.monotonic() - started
