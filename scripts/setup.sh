@@ -45,21 +45,16 @@ if [ ! -x .venv/bin/python ]; then
     "$PYTHON" -m venv .venv
 fi
 
-# 3. The package, again only when what it depends on has changed.
-STAMP=$(cat pyproject.toml uv.lock 2>/dev/null | cksum)
+# 3. What requirements.lock names, by version and hash, then the package. Again only when one of the two has changed.
+STAMP=$(cat pyproject.toml requirements.lock | cksum)
 if [ "$(cat .venv/.setup-done 2>/dev/null)" != "$STAMP" ] || [ ! -x .venv/bin/skillcore ]; then
-    UV=""
-    have uv && UV=uv
-    [ -x .venv/bin/uv ] && UV=.venv/bin/uv
-    if [ -z "$UV" ] && [ -f uv.lock ]; then
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check uv && UV=.venv/bin/uv
-    fi
-    if [ -n "$UV" ] && [ -f uv.lock ]; then
-        say "installing what uv.lock names"
-        "$UV" sync --quiet --frozen --inexact --extra dev --python .venv/bin/python
+    say "installing what requirements.lock names"
+    if have uv; then
+        uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock
+        uv pip install --quiet --python .venv/bin/python --no-deps -e .
     else
-        say "installing by pip"
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
     fi
     echo "$STAMP" >.venv/.setup-done
 else

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from datetime import date, time
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from skillcore_streams.edfi.interchange import EdFiError, Record, code, records
 
 ATTENDANCE = "StudentSchoolAttendance"
+
+Kind = Literal["schoolYear", "semester", "term", "gradingPeriod"]
 
 CATEGORIES = frozenset(
     {"Present", "In Attendance", "Excused Absence", "Unexcused Absence", "Tardy", "Early departure", "Partial"}
@@ -72,7 +74,7 @@ class Term:
     school: str
     year: str
     name: str
-    kind: str
+    kind: Kind
     begin: date
     end: date
     within: str | None = None
@@ -288,7 +290,7 @@ def _terms(folder: Path) -> list[Term]:
     for r in records(folder, "EducationOrgCalendar", "Session"):
         name = r.text("SessionName")
         holds |= dict.fromkeys(r.references("GradingPeriodReference"), name)
-        kind = "semester" if "Semester" in r.code("Term") else "term"
+        kind: Kind = "semester" if "Semester" in r.code("Term") else "term"
         sessions.append(_term(r, name, kind))
     for r in records(folder, "EducationOrgCalendar", "GradingPeriod"):
         periods.append(_term(r, r.text("GradingPeriodName"), "gradingPeriod", holds.get(r.anchor or "")))
@@ -297,7 +299,7 @@ def _terms(folder: Path) -> list[Term]:
     return sessions + periods
 
 
-def _term(record: Record, name: str, kind: str, within: str | None = None) -> Term:
+def _term(record: Record, name: str, kind: Kind, within: str | None = None) -> Term:
     school = record.text("SchoolReference/SchoolIdentity/SchoolId")
     return Term(school, record.text("SchoolYear"), name, kind, record.date("BeginDate"), record.date("EndDate"), within)
 

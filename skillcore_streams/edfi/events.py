@@ -21,11 +21,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 
 from skillcore_streams.edfi.district import ATTENDANCE, District, Mark, Term
-from skillcore_streams.events.attendance import AttendanceMarked
+from skillcore_streams.events.attendance import AttendanceMarked, Category
 from skillcore_streams.events.rostering import AcademicSessionCreated, SchoolCreated, StudentEnrolled, UserCreated
 from skillcore_streams.runtime.messages import Event, Meta, derive_id
 
-CATEGORY = {  # AttendanceEventCategoryDescriptor -> ours
+CATEGORY: dict[str, Category] = {  # AttendanceEventCategoryDescriptor -> ours
     "Present": "present",
     "In Attendance": "present",
     "Early departure": "early_departure",

@@ -1,0 +1,10 @@
+"""Work that may wait: one module a queue. `load()` registers every reaction."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+
+def load() -> None:
+    """Import all modules, so that `@on` has seen them."""
+    for module in iter_modules(__path__):
+        import_module(f"{__name__}.{module.name}")

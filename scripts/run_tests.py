@@ -1,0 +1,84 @@
+"""All suites, one after another on one real stack, and a last line that adds them up.
+
+A suite that ran no test, or whose tests that need the real broker did not run, fails the whole: green means it ran.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+SUITES = {  # folder: tests it must at least have run; fast ones first
+    "rules": 5,
+    "events": 5,
+    "runtime": 100,
+    "adapters": 10,
+    "edfi": 10,
+    "handlers": 15,
+    "stack": 10,
+    "commands": 10,
+    "web": 5,
+    "transport": 10,
+    "crash": 4,
+    "demo": 2,
+}
+
+
+def main() -> int:
+    """Run the suites named on the command line, or all. Returns the exit code."""
+    from skillcore_streams.stack import temporary
+
+    wanted = sys.argv[1:] or list(SUITES)
+    missing = [path.name for path in (ROOT / "tests").iterdir() if (path / "__init__.py").exists()]
+    unlisted = sorted(set(missing) - set(SUITES))
+    if unlisted:
+        print(f"tests/{unlisted[0]} is not listed in scripts/run_tests.py: it would never run in CI")
+        return 1
+
+    passed = failed = 0
+    problems: list[str] = []
+    began = time.monotonic()
+    with temporary() as stack:
+        environment = os.environ | stack.env() | {"PYTHONDONTWRITEBYTECODE": "1"}
+        if stack.kafka_kind != "apache":
+            problems.append("the real Kafka could not be started: what needs it is NOT RUN")
+        for suite in wanted:
+            started = time.monotonic()
+            print(f"\n=== {suite}", flush=True)
+            run = subprocess.Popen(
+                [sys.executable, "-m", "pytest", f"tests/{suite}", "-q", "--durations=3"],
+                cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            )
+            said = ""
+            assert run.stdout is not None
+            for line in run.stdout:
+                print(line, end="", flush=True)
+                said += line
+            run.wait()
+            counts = {what: int(n) for n, what in re.findall(r"(\d+) (passed|failed|error|errors|skipped)", said[-400:])}
+            bad = counts.get("failed", 0) + counts.get("error", 0) + counts.get("errors", 0)
+            passed += counts.get("passed", 0)
+            failed += bad
+            if run.returncode != 0 or bad:
+                problems.append(f"{suite}: exit code {run.returncode}, {bad} failed")
+            if counts.get("skipped"):
+                problems.append(f"{suite}: {counts['skipped']} tests did not run")
+            if suite in SUITES and counts.get("passed", 0) < SUITES[suite]:
+                problems.append(f"{suite}: only {counts.get('passed', 0)} tests passed, at least {SUITES[suite]} must run")
+            print(f"=== {suite}: {time.monotonic() - started:.0f} s", flush=True)
+    print(f"\n{time.monotonic() - began:.0f} s in all")
+    for problem in problems:
+        print(f"NOT GREEN  {problem}")
+    print(f"{passed} passed, {failed + (1 if problems and not failed else 0)} failed")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
