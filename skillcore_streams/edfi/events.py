@@ -22,7 +22,13 @@ from uuid import UUID
 
 from skillcore_streams.edfi.district import ATTENDANCE, District, Mark, Term
 from skillcore_streams.events.attendance import AttendanceMarked, Category
-from skillcore_streams.events.rostering import AcademicSessionCreated, SchoolCreated, StudentEnrolled, UserCreated
+from skillcore_streams.events.rostering import (
+    AcademicSessionCreated,
+    SchoolCreated,
+    StudentEnrolled,
+    UserCreated,
+    UserRole,
+)
 from skillcore_streams.runtime.messages import Event, Meta, derive_id
 
 CATEGORY: dict[str, Category] = {  # AttendanceEventCategoryDescriptor -> ours
@@ -132,7 +138,7 @@ class _Year:
                 UserCreated(
                     user_id=self.id("student", student.id),
                     sourced_id=student.id,
-                    roles=[{"role": "student", "org_id": self.id("org", org), "primary": True}],
+                    roles=[UserRole(role="student", org_id=self.id("org", org), primary=True)],
                     given_name=student.given,
                     family_name=student.family,
                     email=None,
