@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import asyncpg
@@ -72,24 +72,24 @@ class Connection:
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
         """All rows."""
-        return await self._do(self._raw.fetch(query, *args))
+        return await self._do(self._raw.fetch, query, *args)
 
     async def fetchrow(self, query: str, *args: Any) -> Any:
         """The first row or None."""
-        return await self._do(self._raw.fetchrow(query, *args))
+        return await self._do(self._raw.fetchrow, query, *args)
 
     async def fetchval(self, query: str, *args: Any) -> Any:
         """The first value of the first row or None."""
-        return await self._do(self._raw.fetchval(query, *args))
+        return await self._do(self._raw.fetchval, query, *args)
 
     async def execute(self, query: str, *args: Any) -> str:
         """Run a statement; returns its status."""
-        return await self._do(self._raw.execute(query, *args))
+        return await self._do(self._raw.execute, query, *args)
 
     @staticmethod
-    async def _do(call: Awaitable[T]) -> T:
+    async def _do(method: Callable[..., Awaitable[T]], *args: Any) -> T:
         try:
-            return await call
+            return await method(*args)  # a lost connection may raise before there is anything to await
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             translated = infrastructure(error)
             if translated is None:
@@ -194,7 +194,7 @@ class Postgres:
         try:
             await asyncio.shield(raw.execute("rollback", timeout=5.0))
         except BaseException as second:
-            raw.terminate()  # the server rolls back what it is no longer connected to
+            self._drop(raw)  # the server rolls back what it is no longer connected to
             if isinstance(second, asyncio.CancelledError) and not isinstance(error, asyncio.CancelledError):
                 raise
 
@@ -202,6 +202,12 @@ class Postgres:
         try:
             await pool.release(raw, timeout=5.0)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            self._drop(raw)
+
+    @staticmethod
+    def _drop(raw: Any) -> None:
+        """Close a connection without a word. One that the server ended has left the pool by itself."""
+        with suppress(asyncpg.InterfaceError):
             raw.terminate()
 
     async def back_again(self) -> None:
