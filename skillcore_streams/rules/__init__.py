@@ -1,0 +1,1 @@
+"""Plain arithmetic and policy: no I/O, no clock, no async."""

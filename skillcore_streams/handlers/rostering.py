@@ -1,0 +1,170 @@
+"""Rostering: schools, their calendars, and who belongs where."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from uuid import UUID
+
+from skillcore_streams.events.chat import ChatMemberJoined
+from skillcore_streams.events.rostering import AcademicSessionCreated, SchoolCreated, StudentEnrolled
+from skillcore_streams.queues.attendance_aggregation import SOON, SchoolYear, StudentYear
+from skillcore_streams.queues.compliance_reporting import AcknowledgeAccommodations
+from skillcore_streams.queues.grade_processing import OpenWork
+from skillcore_streams.queues.notification_delivery import LOW, NORMAL, DeliverNotification
+from skillcore_streams.rules.calendar import school_year
+from skillcore_streams.runtime import Context, derive_id, on
+
+CLOSES_IN = timedelta(days=3)
+"""How long before a grading period ends its teachers are reminded."""
+
+SYSTEM = derive_id("system")
+"""Who acts when nobody did."""
+
+CODES = {
+    "P": "present", "Present": "present", "In Attendance": "present", "AE": "absent_excused",
+    "Excused Absence": "absent_excused", "AU": "absent_unexcused", "Unexcused Absence": "absent_unexcused",
+    "T": "tardy", "Tardy": "tardy", "ED": "early_departure", "Early departure": "early_departure", "Partial": "partial",
+}
+"""Short codes and Ed-Fi 5.2's words, for a school that has named none of its own."""
+
+LETTERS = {"A": 90, "B": 80, "C": 70, "D": 60, "F": 0}
+BELLS = {str(period): 50 for period in range(1, 8)}
+RETENTION = {  # FERPA sets no period; IDEA: 34 CFR 300.624; a state's schedule replaces these
+    "attendance": (7, "state retention schedule"),
+    "grades": (60, "permanent record, 34 CFR 300.624"),
+    "special_education": (7, "34 CFR 300.624, after parents are told"),
+    "audit": (7, "34 CFR 99.32(a)(2): as long as the record"),
+}
+
+SAVE_ORG = """
+    insert into orgs as o (tenant_id, org_id, sourced_id, parent_org_id, name, type, timezone, grade_levels, nces_id,
+                           said_at, said_by)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    on conflict (tenant_id, org_id) do update
+       set sourced_id = excluded.sourced_id, parent_org_id = excluded.parent_org_id, name = excluded.name,
+           type = excluded.type, timezone = excluded.timezone, grade_levels = excluded.grade_levels,
+           nces_id = excluded.nces_id, said_at = excluded.said_at, said_by = excluded.said_by
+     where (o.said_at, o.said_by) < (excluded.said_at, excluded.said_by)"""
+
+DEFAULT_CODES = """
+    insert into attendance_codes select $1, $2, * from unnest($3::text[], $4::text[]) on conflict do nothing"""
+DEFAULT_LETTERS = """
+    insert into letter_scales select $1, $2, * from unnest($3::text[], $4::numeric[]) on conflict do nothing"""
+DEFAULT_BELLS = """
+    insert into bell_schedule select $1, $2, * from unnest($3::text[], $4::int[]) on conflict do nothing"""
+DEFAULT_RETENTION = """
+    insert into retention_policies select $1, * from unnest($2::text[], $3::int[], $4::text[]) on conflict do nothing"""
+
+SAVE_SESSION = """
+    insert into academic_sessions as s (tenant_id, session_id, school_id, type, title, start_date, end_date, parent_id,
+                                        instructional_days, said_at, said_by)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    on conflict (tenant_id, session_id) do update
+       set school_id = excluded.school_id, type = excluded.type, title = excluded.title,
+           start_date = excluded.start_date, end_date = excluded.end_date, parent_id = excluded.parent_id,
+           instructional_days = excluded.instructional_days, said_at = excluded.said_at, said_by = excluded.said_by
+     where (s.said_at, s.said_by) < (excluded.said_at, excluded.said_by)"""
+
+FORGET_CALENDAR = "delete from school_calendar_days where tenant_id = $1 and school_id = $2"
+
+NUMBER_CALENDAR = """
+    insert into school_calendar_days (tenant_id, school_id, day, school_year, ordinal)
+    select $1, $2, day, school_year(day), row_number() over (partition by school_year(day) order by day)
+      from (select distinct unnest(instructional_days) as day from academic_sessions
+             where tenant_id = $1 and school_id = $2) days"""
+
+SAVE_ENROLLMENTS = """
+    insert into enrollments as e (tenant_id, enrollment_id, student_id, class_id, school_id, begin_date, entry_type,
+                                  grade_level)
+    select * from unnest($1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::date[], $7::text[], $8::text[])
+    on conflict (tenant_id, enrollment_id) do nothing"""
+
+MEMBERSHIP = """
+    insert into student_membership as m (tenant_id, student_id, school_id, begin_date)
+    select e.tenant_id, e.student_id, e.school_id, min(e.begin_date)
+      from unnest($1::text[], $2::uuid[], $3::uuid[]) as t (tenant_id, student_id, school_id)
+      join enrollments e using (tenant_id, student_id, school_id)
+     group by 1, 2, 3 order by 1, 2, 3
+    on conflict (tenant_id, student_id, school_id) do update set begin_date = excluded.begin_date"""
+
+
+@on(SchoolCreated, name="SchoolCreatedHandler")
+async def create_school(event: SchoolCreated, ctx: Context) -> None:
+    """The organisation, and defaults that a school may replace by its own."""
+    tenant, school = ctx.tenant, event.school_id
+    await ctx.db.execute(
+        SAVE_ORG, tenant, school, event.sourced_id, event.parent_org_id, event.name, event.type, event.timezone,
+        event.grade_levels, event.nces_id, event.meta.time, event.meta.key,
+    )
+    await ctx.db.execute(DEFAULT_CODES, tenant, school, list(CODES), list(CODES.values()))
+    await ctx.db.execute(DEFAULT_LETTERS, tenant, school, list(LETTERS), list(LETTERS.values()))
+    await ctx.db.execute(DEFAULT_BELLS, tenant, school, list(BELLS), list(BELLS.values()))
+    years, bases = [y for y, _ in RETENTION.values()], [b for _, b in RETENTION.values()]
+    await ctx.db.execute(DEFAULT_RETENTION, tenant, list(RETENTION), years, bases)
+
+
+@on(AcademicSessionCreated, name="AcademicSessionHandler")
+async def create_session(event: AcademicSessionCreated, ctx: Context) -> None:
+    """Keep the session, number the school's days anew from all its sessions, and have its students recomputed."""
+    tenant, school = ctx.tenant, event.school_id
+    await ctx.db.execute(
+        SAVE_SESSION, tenant, event.session_id, school, event.type, event.title, event.start_date, event.end_date,
+        event.parent_id, sorted(event.instructional_days or ()), event.meta.time, event.meta.key,
+    )
+    if event.instructional_days:
+        await ctx.db.execute(FORGET_CALENDAR, tenant, school)
+        await ctx.db.execute(NUMBER_CALENDAR, tenant, school)
+        for year in sorted({school_year(day) for day in event.instructional_days}):
+            ctx.enqueue(SchoolYear(school_id=school, school_year=year), debounce=SOON)
+    if event.type == "gradingPeriod":
+        closes = event.end_date - ctx.now.date() - CLOSES_IN
+        if closes > timedelta(0):  # of a period long past, nobody needs reminding
+            ctx.enqueue(_period_closes(tenant, event), delay=closes, priority=LOW, unique=f"closes:{event.session_id}")
+
+
+@on(StudentEnrolled, name="StudentEnrollmentHandler")
+async def enroll_students(events: list[StudentEnrolled], ctx: Context) -> None:
+    """Enrolments and memberships. Attendance that came first is recomputed by a job."""
+    rows = [e for _, e in sorted({(e.meta.tenant, e.enrollment_id): e for e in reversed(events)}.items())]
+    await ctx.db.execute(
+        SAVE_ENROLLMENTS,
+        [e.meta.tenant for e in rows], [e.enrollment_id for e in rows], [e.student_id for e in rows],
+        [e.class_id for e in rows], [e.school_id for e in rows], [e.begin_date for e in rows],
+        [e.entry_type for e in rows], [e.grade_level for e in rows],
+    )
+    members = sorted({(e.meta.tenant, e.student_id, e.school_id) for e in rows})
+    await ctx.db.execute(MEMBERSHIP, [m[0] for m in members], [m[1] for m in members], [m[2] for m in members])
+    for event in rows:
+        year = StudentYear(student_id=event.student_id, school_year=school_year(event.begin_date))
+        ctx.enqueue(year, cause=event, debounce=SOON)
+        ctx.enqueue(AcknowledgeAccommodations(student_id=event.student_id), cause=event, debounce=SOON)
+        if event.class_id is not None:
+            _join_class(event, event.class_id, ctx)
+
+
+def _period_closes(tenant: str, event: AcademicSessionCreated) -> DeliverNotification:
+    return DeliverNotification(
+        notification_id=derive_id(tenant, "period_closes", event.session_id), recipient_id=event.school_id,
+        recipient_role="staff_of", template="grading.period_closes", subject_id=event.session_id,
+    )
+
+
+def _join_class(event: StudentEnrolled, class_id: UUID, ctx: Context) -> None:
+    """A student of a class joins its room, gets its open work, and its teachers hear of it."""
+    begins = datetime.combine(event.begin_date, time(), UTC)
+    ctx.publish(
+        ChatMemberJoined(
+            room_id=derive_id(class_id), user_id=event.student_id, role="student", added_by=SYSTEM, joined_at=begins
+        ),
+        cause=event,
+    )
+    ctx.enqueue(OpenWork(class_id=class_id, student_id=event.student_id), cause=event)
+    ctx.enqueue(
+        DeliverNotification(
+            notification_id=derive_id(event.meta.tenant, "enrolled", event.enrollment_id), recipient_id=class_id,
+            recipient_role="staff_of", template="roster.student_enrolled", subject_id=event.enrollment_id,
+        ),
+        cause=event,
+        priority=NORMAL,
+        unique=f"enrolled:{event.enrollment_id}",
+    )
