@@ -43,7 +43,7 @@ class Settings(BaseSettings):
         default_factory=lambda: os.environ.get("HOSTNAME") or f"{socket.gethostname()}-{os.getpid()}",
         description="name in health, leases and dead letters",
     )
-    legacy_tenant: str | None = Field(None, description="tenant of legacy records that name none; unset: they are parked")
+    legacy_tenant: str | None = Field(None, description="tenant of legacy records, which name none; unset: parked")
 
     web_host: str = Field("127.0.0.1", description="address the web views listen on")
     web_port: int = Field(6066, ge=1, le=65535)
@@ -67,7 +67,8 @@ class Settings(BaseSettings):
     def _known_roles(cls, value: frozenset[str]) -> frozenset[str]:
         unknown = value - ROLES
         if unknown or not value:
-            raise ValueError(f"unknown role {', '.join(sorted(unknown)) or '(none)'}; known: {', '.join(sorted(ROLES))}")
+            named = ", ".join(sorted(unknown)) or "(none)"
+            raise ValueError(f"unknown role {named}; known: {', '.join(sorted(ROLES))}")
         return value
 
     @property

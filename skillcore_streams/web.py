@@ -60,7 +60,9 @@ def add_pages(app: Worker) -> None:
     @app.page("/livez")
     async def livez(view: Any, request: Any) -> Any:
         problems = app.not_alive()
-        return view.json({"status": "dead" if problems else "ok", "problems": problems}, status=503 if problems else 200)
+        return view.json(
+            {"status": "dead" if problems else "ok", "problems": problems}, status=503 if problems else 200
+        )
 
     @app.page("/readyz")
     async def readyz(view: Any, request: Any) -> Any:

@@ -16,11 +16,13 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 import mode.loop
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from skillcore_streams import config, events, handlers, metrics, queues, web
 from skillcore_streams.adapters import kafka_admin, migrations
 from skillcore_streams.adapters.kafka import PATIENCE, HardenedApp, group_problem
+from skillcore_streams.adapters.kafka_admin import KafkaAway
 from skillcore_streams.adapters.postgres import Postgres
 from skillcore_streams.adapters.producing import Producer
 from skillcore_streams.runtime import failpoints, health, progress
@@ -34,14 +36,15 @@ from skillcore_streams.runtime.registry import REGISTRY
 
 log = logging.getLogger("skillcore.worker")
 
-CONFIGURATION = 78
+CRASHED, CONFIGURATION = 1, 78
+"""Exit codes: restart me; change something first."""
 
 
-def refuse(problem: str) -> NoReturn:
-    """End the process with exit code 78 and one sentence. `os._exit`: Faust would turn it into a traceback."""
-    print(f"skillcore: {problem}", file=sys.stderr, flush=True)
+def refuse(problem: str, code: int = CONFIGURATION) -> NoReturn:
+    """End the process with one sentence. `os._exit`: Faust would turn it into a traceback and exit code 1."""
+    print(f"skillcore: {problem}", file=sys.__stderr__, flush=True)
     logging.shutdown()
-    os._exit(CONFIGURATION)
+    os._exit(code)
 
 
 class Worker(HardenedApp):
@@ -95,12 +98,16 @@ class Worker(HardenedApp):
             try:
                 probe.bind((self.conf.web_bind, self.conf.web_port))
             except OSError as error:
-                refuse(f"port {self.conf.web_port} on {self.conf.web_bind} is taken or closed to us ({error.strerror}). "
-                       "Choose another with SKILLCORE_WEB_PORT or --web-port.")
+                refuse(
+                    f"port {self.conf.web_port} on {self.conf.web_bind} is not to be had ({error.strerror}). "
+                    "Choose another with SKILLCORE_WEB_PORT or --web-port."
+                )
         try:
             problems = await kafka_admin.check(self.settings)
         except Misconfigured as error:
             problems = [str(error)]
+        except KafkaAway as error:
+            refuse(str(error), code=CRASHED)
         if problems:
             refuse(" ".join(problems))
         try:
@@ -170,7 +177,7 @@ class Worker(HardenedApp):
                 if new:
                     await progress.begin(db, [(tp.topic, tp.partition, earliest[tp], ids.get(tp.topic)) for tp in new])
                     standing |= await progress.read(db, [(tp.topic, tp.partition) for tp in new])
-        except Infrastructure as error:
+        except (Infrastructure, KafkaAway, KafkaError, TimeoutError) as error:
             log.warning("offsets cannot be read, %d partitions wait: %s", len(tps), error)
             return {}
         starts = {}

@@ -34,7 +34,7 @@ CHUNK_BYTES = 1 << 20
 """Bytes of values in a chunk at most (a single larger record still travels, alone)."""
 
 REVOCATION = 5.0
-"""Seconds a revocation waits for chunks in flight before they are rolled back; the whole group stands still meanwhile."""
+"""Seconds a revocation waits for chunks in flight, then rolls them back; the whole group stands still meanwhile."""
 
 PATIENCE = 60.0
 """Seconds outside the group after which the process gives up, so that somebody restarts it."""
@@ -52,9 +52,11 @@ class Flight:
 
     @property
     def current(self) -> bool:
+        """False once the partition was sought: what was delivered comes again."""
         return self.siblings.get(self.start) is self
 
     def land(self) -> None:
+        """It is acked."""
         if self.current:
             del self.siblings[self.start]
 
@@ -73,6 +75,7 @@ class Delivery(ConsumerMessage):  # type: ignore[misc]
 
     @property
     def acked(self) -> bool:
+        """As upstream: the streams are done with it."""
         return bool(_acked.__get__(self))
 
     @acked.setter
@@ -285,8 +288,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     async def _room(self, live: Any) -> None:
         """Bounded memory: at most `buffer_bytes` between Kafka and the handlers."""
-        while live() and sum(f.size for fs in self._flights.values() for f in fs.values()) > self.app.buffer_bytes:
-            await asyncio.sleep(0.02)
+        while live() and self.buffered() > self.app.buffer_bytes:
+            await self.sleep(0.02)
+
+    def buffered(self) -> int:
+        """Bytes of values delivered and not acked."""
+        return sum(f.size for flights in self._flights.values() for f in flights.values())
 
     @staticmethod
     def _take(records: list[Any], limit: int) -> list[Any]:
@@ -342,6 +349,8 @@ class Producer(driver.Producer):  # type: ignore[misc]
 
 
 class Transport(driver.Transport):  # type: ignore[misc]
+    """Faust's driver with our consumer and producer."""
+
     Consumer = Consumer
     Producer = Producer
 
@@ -358,7 +367,7 @@ class HardenedApp(faust.App):  # type: ignore[misc]
 
     async def next_offsets(self, tps: set[TP]) -> dict[TP, int]:
         """Where these bulk partitions begin. What is missing is delivered nothing, and asked for again."""
-        return {tp: 0 for tp in tps}
+        return dict.fromkeys(tps, 0)
 
     def abandon(self) -> None:
         """Everything delivered so far is no longer current: roll it back."""

@@ -54,7 +54,9 @@ async def migrate(dsn: str, folder: Path = FOLDER) -> list[Migration]:
     try:
         connection = await asyncpg.connect(dsn, timeout=10)
     except (OSError, asyncpg.PostgresError) as error:
-        raise Misconfigured(f"no database to migrate: {type(error).__name__}. Is SKILLCORE_DATABASE_URL right?") from None
+        raise Misconfigured(
+            f"no database to migrate: {type(error).__name__}. Is SKILLCORE_DATABASE_URL right?"
+        ) from None
     try:
         await connection.execute("select pg_advisory_lock($1)", LOCK)
         await connection.execute(TABLE)

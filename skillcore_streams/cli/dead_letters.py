@@ -69,7 +69,8 @@ def show_letter(id: str, raw: bool, as_json: bool) -> None:
         click.echo(json.dumps(letter, default=str, indent=2))
         return
     for name, value in letter.items():
-        click.echo(f"{name:<16} {plain(value) if not isinstance(value, dict | list) else json.dumps(value, default=str)}")
+        text = json.dumps(value, default=str) if isinstance(value, dict | list) else plain(value)
+        click.echo(f"{name:<16} {text}")
 
 
 def _readable(letter: dict[str, Any], raw: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`skillcore events show|trace`: what was stored, who reacted, what followed. Payloads are masked by their field tags."""
+"""`skillcore events show|trace`: what was stored, who reacted, what followed. Payloads are masked by field tags."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def events() -> None:
 @click.option("--type", "type_", help="Only this type, for example AttendanceMarked.")
 @click.option("--limit", default=20, show_default=True)
 @json_option
-def show_events(id: str | None, tenant: str | None, key: str | None, type_: str | None, limit: int, as_json: bool) -> None:
+def show_events(
+    id: str | None, tenant: str | None, key: str | None, type_: str | None, limit: int, as_json: bool
+) -> None:
     """One event whole, by its id; or the newest ones that fit."""
     event_modules.load()
     if id is None:
@@ -110,8 +112,8 @@ async def _follow(db: Connection, row: Any, story: list[str], seen: set[Any], de
         if call is None:
             story.append(f"{pad}   handled by {handler.id}")
         else:
-            errors = "; ".join(e["error"] for e in json.loads(call["errors"]))
-            story.append(f"{pad}   {handler.id}: {call['state']} after {call['attempts']} attempts ({errors or 'held'})")
+            errors = "; ".join(e["error"] for e in json.loads(call["errors"])) or "held"
+            story.append(f"{pad}   {handler.id}: {call['state']} after {call['attempts']} attempts ({errors})")
     for (queue, kind), job in jobs.items():
         story.append(f"{pad}   ordered {kind} on {queue}: {job['state']}, due {plain(job['run_at'])}")
     for letter in await db.fetch(LETTERS, row["event_key"]):

@@ -86,7 +86,7 @@ async def deliver(chunk: Chunk, core: Core) -> None:
         else:
             await _settle(chunk, core, at_once)
     except Fenced:
-        core.reseek(chunk)  # Postgres says where to go on; it also knows whether a COMMIT whose answer was lost succeeded
+        core.reseek(chunk)  # Postgres says where to go on, and whether a COMMIT whose answer was lost succeeded
 
 
 async def _settle(chunk: Chunk, core: Core, call: Call) -> None:
@@ -121,7 +121,7 @@ async def _settle(chunk: Chunk, core: Core, call: Call) -> None:
                 log.error("%s offset %d cannot be processed: %s", chunk.lane, chunk.start, failures.describe(error))
                 call = park
             else:
-                log.critical("%s offset %d cannot even be parked: %s", chunk.lane, chunk.start, failures.describe(error))
+                log.critical("%s offset %d cannot be parked: %s", chunk.lane, chunk.start, failures.describe(error))
                 await asyncio.sleep(PROBE_EVERY)
         else:
             _committed(chunk, core, tx, time.monotonic() - began)
@@ -216,7 +216,7 @@ async def at_once(tx: Tx, handler: Handler, events: list[Event]) -> None:
 
 
 async def one_by_one(tx: Tx, handler: Handler, events: list[Event]) -> None:
-    """Second pass: a savepoint a call. A call that fails is halved until the culprit stands alone; that becomes a job."""
+    """Second pass: a savepoint a call. A failing call is halved until the culprit stands alone; that becomes a job."""
     events = _let_through(tx, handler, events)
     if not events:
         return
@@ -269,7 +269,7 @@ async def _deliver_carefully(chunk: Chunk, core: Core) -> None:
         if deaths >= progress.PARK_AFTER:
             await _settle(single, core, park)
         elif deaths >= progress.DEFER_AFTER:
-            log.error("%s offset %d killed its worker %d times: its calls become jobs", chunk.lane, single.start, deaths)
+            log.error("%s offset %d killed %d workers: its calls become jobs", chunk.lane, single.start, deaths)
             await _settle(single, core, defer)
         else:
             await _settle(single, core, at_once)

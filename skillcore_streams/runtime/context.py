@@ -148,10 +148,11 @@ class Context:
         origin = self._cause(cause)
         n = self._count(origin)
         queue, kind = job.__queue__.name, job.__kind__
+        occasion = (origin.tenant, queue, kind, unique) if unique else (origin.key, self._handler.id, n)
         self._effects.orders.append(
             Order(
                 job=job,
-                id=derive_id(origin.tenant, queue, kind, unique) if unique else derive_id(origin.key, self._handler.id, n),
+                id=derive_id(*occasion),
                 meta=origin,
                 delay=delay if debounce is None else debounce,
                 priority=priority,

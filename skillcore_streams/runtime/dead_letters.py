@@ -35,9 +35,8 @@ BURY = """
 
 def original_headers(record: Record) -> str:
     """Headers as JSON pairs of name and base64: nothing about a bad record can be taken for granted."""
-    return json.dumps(
-        [[name.replace("\0", "�"), b64encode(value).decode() if value is not None else None] for name, value in record.headers]
-    )
+    pairs = [(name.replace("\0", "�"), value and b64encode(value).decode()) for name, value in record.headers]
+    return json.dumps(pairs)
 
 
 async def park(db: Database, parked: Sequence[Parked], topic: str, partition: int) -> None:

@@ -248,11 +248,11 @@ def _meta(attributes: dict[str, str], now: datetime) -> Meta:
         raise Refused("ce_time has no offset from UTC")
     if not OLDEST <= time <= now + CLOCK_SKEW:
         raise Refused("ce_time lies before the year 2000 or more than a day ahead")
-    tenant, source, id = attributes["tenantid"], attributes["source"], attributes["id"]
-    key = derive_id(tenant, source, id)
+    tenant, source, event_id = attributes["tenantid"], attributes["source"], attributes["id"]
+    key = derive_id(tenant, source, event_id)
     return Meta(
         tenant=tenant,
-        id=id,
+        id=event_id,
         source=source,
         time=time,
         key=key,

@@ -54,7 +54,7 @@ class SavepointsSpent(SkillCoreError):
 
 
 class Misconfigured(SkillCoreError):
-    """Configuration, topics or schema are not as needed. The worker ends with exit code 78; the text says what to run."""
+    """Configuration, topics or schema are not as needed. A worker ends with exit code 78; the text says what to run."""
 
 
 class UnknownType(SkillCoreError):

@@ -1,4 +1,4 @@
-"""What the database says about the system's health: heartbeats, dead letters, jobs, outbox. Set-based, a few indexes."""
+"""What the database says about the system's health: heartbeats, dead letters, jobs, outbox."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class Event(Message):
         if len(parts) != 4 or parts[0] != "skillcore":
             raise TypeError(f"{cls.__name__}: topic {cls.__topic__!r} is not skillcore.<domain>.events.v1")
         cls.__type__ = f"com.skillcore.{parts[1]}.{cls.__name__}.v{cls.__version__}"
-        EVENT_TYPES.pop(cls.__mro__[1].__dict__.get("__type__", ""), None)  # what has subclasses is a base, not an event
+        EVENT_TYPES.pop(cls.__mro__[1].__dict__.get("__type__", ""), None)  # what has subclasses is a base
         EVENT_TYPES[cls.__type__] = cls
 
     def partition_key(self) -> str:

@@ -105,6 +105,6 @@ def disagreement(at: Standing, earliest: int, end: int, topic_id: UUID | None) -
         )
     if at.next_offset > end:
         return (
-            f"Postgres stands at {at.next_offset}, past Kafka's end {end}: one of them was restored from a backup. {remedy}"
+            f"Postgres stands at {at.next_offset}, past Kafka's end {end}: one of them is a restored backup. {remedy}"
         )
     return None
