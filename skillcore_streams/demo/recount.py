@@ -20,6 +20,7 @@ import csv
 import gzip
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -119,11 +120,9 @@ def recount(folder: Path) -> Expected:
     marked: dict[tuple[str, date], list[str]] = {}
     school_of: dict[str, str] = {}
     recorded = 0
-    for block in _read(folder, "StudentSchoolAttendance").split("<StudentSchoolAttendanceEvent>")[1:]:
-        student = _one(r"<StudentUniqueId>(\d+)<", block)
-        school_of[student] = _one(r"<SchoolId>(\d+)<", block)
-        category = WORDS[_one(r"CategoryDescriptor#([^<]+)<", block)]
-        marked.setdefault((student, date.fromisoformat(_one(r"<EventDate>([-\d]+)<", block))), []).append(category)
+    for student, school, day, descriptor in recorded_marks(folder):
+        school_of[student] = school
+        marked.setdefault((student, day), []).append(WORDS[descriptor])
         recorded += 1
 
     day_of = {key: min(categories, key=GRAVEST_FIRST.index) for key, categories in marked.items()}
@@ -159,6 +158,27 @@ def recount(folder: Path) -> Expected:
         },
         truancy=tuple(_runs(unexcused, calendar)),
     )
+
+
+def recorded_marks(folder: Path) -> Iterator[tuple[str, str, date, str]]:
+    """Every mark of the source: student, school, day, Ed-Fi's word for its category."""
+    for block in _read(folder, "StudentSchoolAttendance").split("<StudentSchoolAttendanceEvent>")[1:]:
+        yield (
+            _one(r"<StudentUniqueId>(\d+)<", block),
+            _one(r"<SchoolId>(\d+)<", block),
+            date.fromisoformat(_one(r"<EventDate>([-\d]+)<", block)),
+            _one(r"CategoryDescriptor#([^<]+)<", block),
+        )
+
+
+def occurrences(folder: Path, name: str, record: str) -> int:
+    """How many records of this kind an interchange holds: elements of the second level."""
+    root = re.sub(r"^.*?<Interchange[^>]*>", "", _read(folder, name), count=1, flags=re.DOTALL)
+    depth = found = 0
+    for close, element, end in re.findall(r"<(/?)(\w+)[^>]*?(/?)>", root):
+        found += element == record and not close and depth == 0
+        depth += 0 if end else -1 if close else 1
+    return found
 
 
 def derived_id(*parts: object) -> UUID:
