@@ -17,6 +17,9 @@ from skillcore_streams.config import load
 
 T = TypeVar("T")
 
+WIDE = 240
+"""Columns of a table that goes into a file or a pipe: nothing is folded that somebody may search for."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
@@ -46,7 +49,8 @@ def show(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str) -> None:
             table.add_column(name.replace("_", " "), overflow="fold")
         for row in rows:
             table.add_row(*(plain(v) for v in row.values()))
-        Console(soft_wrap=False).print(table)
+        console = Console()
+        Console(width=None if console.is_terminal else WIDE).print(table)
 
 
 def plain(value: Any) -> str:
