@@ -133,12 +133,12 @@ async def check(broker: str, topic: str, dsn: str, acknowledged: int) -> Report:
     report.note("bad records not parked, or others", bad ^ at(letters, "record"))
     report.note("conflicts not parked, or others", conflicts ^ at(letters, "conflict"))
     calls = [(r["handler"], *mark(r["body"])) for r in letters if r["kind"] == "call"]
-    report.note("poison not in dead letters, or others", {("lab.stumble", *m) for m in failing} ^ set(calls))
+    report.note("poison not dead-lettered, or others", {("lab.stumble", *m) for m in failing} ^ set(calls))
     report.note("jobs in dead letters", at(letters, "job"))
     report.note("outbox not drained", range(waiting))
     report.note("jobs not settled", (k for k, n in jobs.items() if n and k[1] in ("waiting", "running")))
-    report.note("partitions not at their end", (p for p, end in ends(broker, topic).items() if standing.get(p, 0) != end))
-    report.note("offsets moved BACK", ((m["partition"], m["was"], m["is_now"]) for m in moves if m["is_now"] <= m["was"]))
+    report.note("partitions not at their end", (p for p, n in ends(broker, topic).items() if standing.get(p, 0) != n))
+    report.note("offsets moved BACK", (tuple(move) for move in moves if move["is_now"] <= move["was"]))
     return report
 
 

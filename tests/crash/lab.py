@@ -52,7 +52,14 @@ class Recount(Job, queue=Queue("lab-jobs")):
 
 
 async def effect(ctx: Context, handler: str, *of: Mark | Echo | Recount) -> None:
-    await ctx.db.execute(EFFECT, handler, [e.student for e in of], [e.seq for e in of], os.environ["SKILLCORE_WORKER_ID"])
+    worker = os.environ["SKILLCORE_WORKER_ID"]
+    await ctx.db.execute(EFFECT, handler, [e.student for e in of], [e.seq for e in of], worker)
+
+
+def die() -> None:
+    with open(LAB["killer"], "a") as file:
+        file.write(f"{os.getpid()}\n")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @on(Mark)
@@ -80,9 +87,7 @@ async def stumble(event: Mark, ctx: Context) -> None:
         query = "select attempts from job where event_key = $1 and kind = 'lab.stumble'"
         first = await ctx.db.fetchval(query, event.meta.key) is None
         if event.mode == "killer" and first:
-            with open(LAB["killer"], "a") as file:
-                file.write(f"{os.getpid()}\n")
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         if event.mode == "fatal":
             raise PermanentError("no further call can help")
         if event.mode == "poison" or (event.mode == "flaky" and first):
@@ -151,8 +156,9 @@ for package in (events, handlers, queues):
     package.load = lambda: None  # type: ignore[attr-defined]
 config.Settings.app_id = property(lambda self: LAB["group"])  # type: ignore[assignment]
 
-from skillcore_streams.worker import app  # noqa: E402 - made of what is registered and patched above
+from skillcore_streams.worker import app, forever  # noqa: E402 - made of what is registered and patched above
 
+app.task(lambda: forever(app.executor.reap, 1.0))
 failpoints.arm(LAB["points"], log=Path(LAB["bitten"]))
 
 __all__ = ["app"]

@@ -26,7 +26,7 @@ async def test_the_next_statement_of_a_lost_session_is_infrastructure(own: Stack
     dsn = own.env()["SKILLCORE_DATABASE_URL"]
     postgres = Postgres(dsn, name="lost")
 
-    with pytest.raises(Infrastructure):
+    with pytest.raises(Infrastructure):  # noqa: PT012 - what is tested is the block
         async with postgres.transaction() as db:
             await end_session_of(db, dsn)
             await getattr(db, verb)("select 1")

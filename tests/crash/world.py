@@ -112,7 +112,8 @@ class Load(threading.Thread):
         ][n % 6]()
 
     def _send(
-        self, key: str | None, body: str | None, kind: str, *, id: str = "", type: str = "Mark", specversion: str = "1.0"
+        self, key: str | None, body: str | None, kind: str, *,
+        id: str = "", type: str = "Mark", specversion: str = "1.0",
     ) -> None:
         domain = self.topic.split(".")[1]
         headers = {
@@ -162,8 +163,8 @@ class Worker:
             "SKILLCORE_WORKER_ID": f"{self.name}-{self.lives}",
             "SKILLCORE_WEB_PORT": str(self.port),
             "SKILLCORE_DATADIR": str(self.world.folder / "data"),
-            "SKILLCORE_SESSION_TIMEOUT": "2",
-            "SKILLCORE_HEARTBEAT_INTERVAL": "0.4",
+            "SKILLCORE_SESSION_TIMEOUT": str(self.world.session),
+            "SKILLCORE_HEARTBEAT_INTERVAL": str(self.world.session / 5),
             "SKILLCORE_REBALANCE_TIMEOUT": "10",
         }
         with self.log.open("ab") as log:
@@ -179,7 +180,8 @@ class Worker:
 
     def bitten(self) -> list[str]:
         """The failpoints that have bitten, of all lives."""
-        return [line.split("=")[0] for line in self.bitten_log.read_text().splitlines()] if self.bitten_log.exists() else []
+        lines = self.bitten_log.read_text().splitlines() if self.bitten_log.exists() else []
+        return [line.split("=")[0] for line in lines]
 
     def kill(self) -> None:
         assert self.process is not None
@@ -208,6 +210,8 @@ class World:
         self.database = self.name.replace("-", "_")
         self.dsn = server.rsplit("/", 1)[0] + "/" + self.database
         self.topics_file = folder / "topics.yaml"
+        self.session = 2.0
+        """Seconds of silence after which the broker gives up a worker."""
         self.workers: list[Worker] = []
         self.loads: list[Load] = []
 

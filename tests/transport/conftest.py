@@ -1,4 +1,4 @@
-"""The same scenario twice: `stock` is Faust as it comes, `ours` is HardenedApp, each with a topic and a group of its own."""
+"""Each scenario runs twice: `stock` is Faust as it comes, `ours` HardenedApp. Each has its own topic and group."""
 
 from __future__ import annotations
 

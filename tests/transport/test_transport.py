@@ -1,9 +1,10 @@
-"""One test per override of adapters/kafka.py: stock Faust shows the defect, HardenedApp does not. On the real broker."""
+"""One test per override of adapters/kafka.py: stock Faust shows the defect, ours does not. On the real broker."""
 
 from __future__ import annotations
 
 import json
 import signal
+from itertools import pairwise
 from pathlib import Path
 
 import faust
@@ -178,7 +179,7 @@ def test_a_revocation_waits_only_so_long_for_what_is_in_flight(stock: Side, ours
     until(lambda: ours.settled(2), "the second worker of ours is in")
     for side in stock, ours:
         side.produce([b"after"], partition=1)
-    until(lambda: {"hang", "after"} <= {v for w in ours.workers for v in w.values()}, "ours goes on with both partitions")
+    until(lambda: {"hang", "after"} <= {v for w in ours.workers for v in w.values()}, "ours goes on, both partitions")
 
     assert ours.workers[0].lines("rolled back") == [[True]]
     assert stock.state() == "PREPARING_REBALANCING", "stock still stands"
@@ -218,7 +219,7 @@ def test_chunks_are_of_one_partition_in_order_without_holes_and_within_limits(st
         mine = [c[1:] for c in chunks if c[0] == partition]
         assert [o for _, _, within, _ in mine for o in within] == offsets
         assert mine[0][0] == 0
-        assert all(earlier[1] == later[0] for earlier, later in zip(mine, mine[1:], strict=False)), "no holes"
+        assert all(earlier[1] == later[0] for earlier, later in pairwise(mine)), "no holes"
         assert all(start <= within[0] and within[-1] < end for start, end, within, _ in mine)
         assert all(len(within) <= 7 and (size <= 1000 or len(within) == 1) for _, _, within, size in mine)
     assert max(len(within) for _, _, _, within, _ in chunks) == 7
