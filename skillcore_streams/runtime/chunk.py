@@ -91,10 +91,11 @@ async def deliver(chunk: Chunk, core: Core) -> None:
 
 async def _settle(chunk: Chunk, core: Core, call: Call) -> None:
     """Repeat the chunk's transaction until it is committed, or until the partition has left us."""
+    decoded = _decode(chunk, core) if call is not park else []
     while chunk.is_current():
         began = time.monotonic()
         try:
-            tx = await _attempt(chunk, core, call)
+            tx = await _attempt(chunk, decoded, core, call)
         except Infrastructure as error:
             metrics.chunk_retries_total.labels("infrastructure").inc()
             log.info("%s [%d, %d) is repeated: %s", chunk.lane, chunk.start, chunk.end, error)
@@ -128,14 +129,25 @@ async def _settle(chunk: Chunk, core: Core, call: Call) -> None:
             return
 
 
-async def _attempt(chunk: Chunk, core: Core, call: Call) -> Tx:
+def _decode(chunk: Chunk, core: Core) -> list[Arrival | Parked]:
+    """Before BEGIN: no connection waits for it, and a repeated transaction need not do it again."""
+    now = core.clock()
+    return [
+        decode(record, chunk.topic, chunk.partition, now=now, legacy_tenant=core.legacy_tenant)
+        for record in chunk.records
+    ]
+
+
+async def _attempt(chunk: Chunk, decoded: Sequence[Arrival | Parked], core: Core, call: Call) -> Tx:
     """One transaction: fence, admit, handlers, flush, commit."""
     async with core.transaction() as db:
         tx = Tx(db, core.clock, chunk.lane)
         await progress.fence(db, chunk.topic, chunk.partition, chunk.start, chunk.end, core.worker_id)
         await failpoint("chunk.fenced")
 
-        fresh = await _admit(chunk, core, tx, call)
+        if call is park:
+            decoded = [Parked(r, "record", "the runtime could not process it; see the log") for r in chunk.records]
+        fresh = await _admit(chunk, decoded, tx)
         await failpoint("chunk.admitted")
 
         for handler, events in _calls(core, fresh):
@@ -155,19 +167,10 @@ async def _attempt(chunk: Chunk, core: Core, call: Call) -> Tx:
     return tx
 
 
-async def _admit(chunk: Chunk, core: Core, tx: Tx, call: Call) -> list[Event]:
-    """Decode, let new events through once, park what can't be read. Returns the new events in order."""
-    now = core.clock()
-    arrivals: list[Arrival] = []
-    if call is park:
-        tx.parked.extend(Parked(r, "record", "the runtime could not process it; see the log") for r in chunk.records)
-    else:
-        for record in chunk.records:
-            decoded = decode(record, chunk.topic, chunk.partition, now=now, legacy_tenant=core.legacy_tenant)
-            if isinstance(decoded, Arrival):
-                arrivals.append(decoded)
-            else:
-                tx.parked.append(decoded)
+async def _admit(chunk: Chunk, decoded: Sequence[Arrival | Parked], tx: Tx) -> list[Event]:
+    """Let new events through once, park what can't be read. Returns the new events in order."""
+    arrivals = [d for d in decoded if isinstance(d, Arrival)]
+    tx.parked = [d for d in decoded if isinstance(d, Parked)]
     fresh: list[Arrival] = []
     if arrivals:
         fresh, conflicts, repeats = await inbox.admit(tx.db, arrivals, chunk.topic, chunk.partition)
