@@ -26,7 +26,8 @@ WEEKS = """
 REACHED = """
     select threshold, school_id, as_of from attendance_threshold where retracted_at is null order by as_of"""
 
-DAYS_ABSENT = "select days_absent, count(*) as students from student_attendance_ytd where days_absent is not null group by 1"
+DAYS_ABSENT = """
+    select days_absent, count(*) as students from student_attendance_ytd where days_absent is not null group by 1"""
 
 PARKED = "select topic, partition, record_offset, kind, reason, octet_length(value) as size from dead_letter"
 
@@ -164,25 +165,29 @@ async def _life(db: Any) -> tuple[list[Step], str]:
         return [], absent["id"]
     standing = await db.fetchrow(DAY, tenant, student, day)
     out = await db.fetchrow(OUTBOX, absent["topic"], student, absent["id"])
+    stored, came_back = mark["stored_at"], absent["stored_at"]
+    category = standing["category"] if standing else "unknown"
     steps = [
         Step(None, f"Ed-Fi records an absence of student {short(student)} on {day:%A, %-d %B %Y}.",
              f"{mark['source'].rpartition('/')[2]}.xml"),
         Step(None, f"AttendanceMarked {short(mark['id'])} is written to Kafka and acknowledged.", _place(mark)),
-        Step(mark["stored_at"], "One transaction: fenced, admitted once, stored, and handled.", "progress, inbox, event"),
-        Step(mark["stored_at"], f"In it the student's day becomes {standing['category'] if standing else '?'}.",
+        Step(stored, "One transaction: fenced, admitted once, stored, and handled.", "progress, inbox, event"),
+        Step(stored, f"In it the student's day becomes {category}.",
              "attendance_day, student_attendance_ytd"),
-        Step(mark["stored_at"], f"In it StudentAbsent {short(absent['id'])} is laid into the outbox.", "outbox"),
+        Step(stored, f"In it StudentAbsent {short(absent['id'])} is laid into the outbox.", "outbox"),
     ]
     if out is not None and out["published_at"] is not None:
         steps.append(Step(out["published_at"], "After the commit it is written to Kafka.", _place(absent)))
-    steps.append(Step(absent["stored_at"], "It comes back as an event of its own and is stored once.", _place(absent)))
+    steps.append(Step(came_back, "It comes back as an event of its own and is stored once.", _place(absent)))
     if await db.fetchval(NOTICE, tenant, student, day):
-        steps.append(Step(absent["stored_at"], "A notice for the guardians is kept, one a student and day.", "absence_notices"))
+        notice = "A notice for the guardians is kept, one a student and day."
+        steps.append(Step(came_back, notice, "absence_notices"))
     if case := await db.fetchrow(TRUANCY, tenant, student, day):
-        steps.append(Step(absent["stored_at"], f"Unexcused school days in a row: {case['days']}. A truancy case is kept.",
-                          "truancy_cases"))
+        days = f"Unexcused school days in a row: {case['days']}. A truancy case is kept."
+        steps.append(Step(came_back, days, "truancy_cases"))
     for job in await db.fetch(ORDERED, absent["event_key"]):
-        steps.append(Step(job["created_at"], f"Job {job['kind']} is ordered; it is {job['state']}.", f"queue {job['queue']}"))
+        ordered = f"Job {job['kind']} is ordered; it is {job['state']}."
+        steps.append(Step(job["created_at"], ordered, f"queue {job['queue']}"))
     return steps, absent["id"]
 
 

@@ -77,7 +77,9 @@ class Played:
     killed_at: float = 0.0
     joined_at: float = 0.0
     recovered_at: float = 0.0
+    stored_at: float = 0.0
     caught_up_at: float = 0.0
+    stored: int = 0
     worker_cpu: dict[str, float] = field(default_factory=dict)
     fallen: list[str] = field(default_factory=list)
 
@@ -85,6 +87,16 @@ class Played:
     def crash_to_caught_up(self) -> float:
         """Seconds from kill -9 until no record older than half a second waited anywhere."""
         return self.recovered_at - self.killed_at
+
+    @property
+    def events_per_second(self) -> float:
+        """From the first record sent to the last event stored."""
+        return self.stored / self.stored_at if self.stored_at else 0.0
+
+    @property
+    def cpu_per_event(self) -> float:
+        """Microseconds of the workers' CPU an event, all threads, jobs and takeover included; start-up is not."""
+        return 1e6 * sum(self.worker_cpu.values()) / self.stored if self.stored else 0.0
 
     def as_json(self) -> dict[str, Any]:
         """For --json and for a later proof."""
@@ -197,7 +209,7 @@ class Play:
         self._scene.sent += sent
         self._scene.again += again
         day = getattr(last, "date", None)
-        self._scene.now = "the roster: schools, sessions, students, enrolments" if day is None else f"the school day {day}"
+        self._scene.now = f"the school day {day}" if day else "the roster: schools, sessions, students, enrolments"
 
     def _injections(self) -> list[tuple[float, int]]:
         """When which kind of garbage is thrown: all kinds, spread over the middle of the year."""
@@ -225,6 +237,11 @@ class Play:
                 self._kill(look)
                 joining = tasks.create_task(self._join())
             self._see_recovery(look)
+            self.played.stored = look.events
+            if any(look.lag.values()) or not publishing.done():
+                self.played.stored_at = 0.0
+            elif not self.played.stored_at:
+                self.played.stored_at = look.at
             finished = publishing.done() and joining is not None and joining.done()
             if finished and self.played.recovered_at and self._nothing_left(look):
                 break

@@ -80,12 +80,12 @@ class Written:
     def read(cls, record: Any) -> Written:
         """Of a consumer's record."""
         said = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
-        id, source = said.get("ce_id", ""), said.get("ce_source", "")
+        given, source = said.get("ce_id", ""), said.get("ce_source", "")
         return cls(
             place=(record.topic, record.partition, record.offset),
             name=said.get("ce_type", "..").split(".")[-2],
-            key=derived_id(said.get("ce_tenantid"), source, id),
-            id=id,
+            key=derived_id(said.get("ce_tenantid"), source, given),
+            id=given,
             source=source,
             value=record.value or b"",
         )
@@ -244,7 +244,8 @@ def _sent(
     ])
     yield compare(section, "sent a second time on purpose", "topics, repeated ids",
                   range(again), range(records.total() - len(records)))
-    yield compare(section, "garbage thrown in", "topics, by offset", places, [w.place for w in log if w.place in places])
+    thrown = [w.place for w in log if w.place in places]
+    yield compare(section, "garbage thrown in", "topics, by offset", places, thrown)
 
 
 async def _stored(db: Any, log: list[Written], bad: list[Bad]) -> Iterable[Line]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -175,10 +176,11 @@ class PlainView(AbstractContextManager["PlainView"]):
             return
         self._said = time.monotonic()
         look = scene.looks[-1]
+        workers = " ".join(f"{name}:{state.partition(' ')[0]}" for name, state in scene.workers.items())
         self.say(
             f"{look.at:5.1f} s  sent {scene.sent:,} of {scene.planned:,}, stored {look.events:,}, "
             f"{scene.rate():,.0f} events/s, lag {sum(look.lag.values()):,}, outbox {look.outbox:,}, "
-            f"jobs {scene.jobs_left(look):,}, dead letters {look.letters}, workers {' '.join(f'{name}:{state}' for name, state in scene.workers.items())} | {scene.now}"
+            f"jobs {scene.jobs_left(look):,}, dead letters {look.letters}, workers {workers} | {scene.now}"
         )
 
     def say(self, line: str) -> None:
@@ -270,6 +272,6 @@ def _story(scene: Scene) -> RenderableType:
 def _spark(scene: Scene, width: int = 50) -> str:
     """Events a second between the last looks, as blocks."""
     looks = scene.looks[-width - 1 :]
-    rates = [(b.events - a.events) / (b.at - a.at) for a, b in zip(looks, looks[1:], strict=False) if b.at > a.at]
+    rates = [(b.events - a.events) / (b.at - a.at) for a, b in pairwise(looks) if b.at > a.at]
     top = max(rates, default=0.0) or 1.0
     return "".join(" ▁▂▃▄▅▆▇█"[min(8, int(8.99 * rate / top))] for rate in rates)

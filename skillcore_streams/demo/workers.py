@@ -127,10 +127,15 @@ class Crew:
         return [w for w in self.workers.values() if w.name not in self.killed and w.pid() is None]
 
 
+def left_running(dir: Path) -> list[Worker]:
+    """The workers of a demonstration in this folder that run."""
+    homes = sorted((dir / "workers").glob("*/pid"))
+    return [w for w in (Worker(pid.parent.name, pid.parent) for pid in homes) if w.pid()]
+
+
 def stop_all(dir: Path) -> list[str]:
     """Stop every worker that a demonstration in this folder has left running. Returns their names."""
-    homes = sorted((dir / "workers").glob("*/pid"))
-    running = [w for w in (Worker(pid.parent.name, pid.parent) for pid in homes) if w.pid()]
+    running = left_running(dir)
     for worker in running:
         worker.request_stop()
     wait_until(lambda: not any(w.pid() for w in running), Worker.patience)
