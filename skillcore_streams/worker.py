@@ -300,7 +300,6 @@ def create_app(settings: config.Settings) -> Worker:
         store="memory://",
         datadir=settings.datadir / settings.worker_id,
         topic_allow_declare=False,
-        topic_disable_leader=True,
         table_standby_replicas=0,
         broker_session_timeout=settings.session_timeout,
         broker_heartbeat_interval=settings.heartbeat_interval,
