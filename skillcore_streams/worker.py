@@ -204,15 +204,23 @@ class Worker(HardenedApp):
             )
             self.snapshot = await health.take(db, utc_now())
         self.snapshot_at = time.monotonic()
-        known = {TP(topic, partition) for topic, partition in self.snapshot.standing}
-        if known:
-            async with asyncio.timeout(10):
-                self._ends = dict(await self.consumer.highwaters(*known))
+        self._ends = await self._end_offsets()
+        for tp in mine:
+            if self._ends.get(tp, 0) < self.snapshot.standing.get((tp.topic, tp.partition), 0):
+                self.consumer.reseek(tp)  # the topic was recreated under us: it will be refused, with a sentence
         metrics.partition_lag.clear()
         for tp in mine:
             metrics.partition_lag.labels(tp.topic, tp.partition).set(self._lag(tp))
         metrics.event_lag_seconds.set(self.lag_seconds())
         metrics.partitions_refused.set(len(self.refused))
+
+    async def _end_offsets(self) -> dict[TP, int]:
+        known = list(self.snapshot.standing)
+        if "events" in self.settings.roles:
+            async with asyncio.timeout(10):
+                return dict(await self.consumer.highwaters(*(TP(*tp) for tp in known))) if known else {}
+        # A client that subscribes to none of these topics would wait for their metadata for ever.
+        return {TP(*tp): end for tp, (_, end) in (await kafka_admin.bounds(self.settings.kafka, known)).items()}
 
     async def watch(self) -> None:
         """Every second: are we of use to the group? If not for a minute, end, so that somebody restarts us."""

@@ -275,14 +275,23 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await self._deliver_singles(singles, live)
 
     async def _wanted(self, tp: TP, fetched: list[Any]) -> list[Any]:
-        """The records from where we stand on. A hole is believed only when a fetch from its very start shows it."""
+        """The records from where we stand on.
+
+        A hole is believed only when a fetch from its very start shows it, and when Kafka's log does reach back so far:
+        otherwise records were deleted before they were processed, and that is for a person to decide.
+        """
         at = self._next.get(tp)
         if at is None:
             return []
         wanted = [r for r in fetched if r.offset >= at]
-        if wanted and wanted[0].offset > at and self._holes.get(tp) != at:
+        if not wanted or wanted[0].offset == at:
+            return wanted
+        if self._holes.get(tp) != at:
             self._holes[tp] = at
             await self.seek_wait({tp: at})
+            return []
+        if tp.topic in self.app.bulk_topics and (await self.earliest_offsets(tp))[tp] > at:
+            self.reseek(tp)
             return []
         return wanted
 
