@@ -24,9 +24,9 @@ SAVE_PROFILES = """
     insert into user_profiles (tenant_id, user_id, sourced_id, roles, given_name, family_name, email, phone, grades,
                                status)
     select t.tenant_id, t.user_id, t.sourced_id, t.roles, t.given_name, t.family_name, t.email, t.phone,
-           string_to_array(t.grades, ','), t.status
+           case when t.grades is not null then array(select jsonb_array_elements_text(t.grades)) end, t.status
       from unnest($1::text[], $2::uuid[], $3::text[], $4::jsonb[], $5::text[], $6::text[], $7::text[], $8::text[],
-                  $9::text[], $10::text[])
+                  $9::jsonb[], $10::text[])
         as t (tenant_id, user_id, sourced_id, roles, given_name, family_name, email, phone, grades, status)
     on conflict (tenant_id, user_id) do nothing"""
 
@@ -51,7 +51,7 @@ async def create_profiles(events: list[UserCreated], ctx: Context) -> None:
         [u.meta.tenant for u in users], [u.user_id for u in users], [u.sourced_id for u in users],
         [json.dumps([r.model_dump(mode="json") for r in u.roles]) for u in users],
         [u.given_name for u in users], [u.family_name for u in users], [u.email for u in users],
-        [u.phone for u in users], [None if u.grades is None else ",".join(u.grades) for u in users],
+        [u.phone for u in users], [None if u.grades is None else json.dumps(u.grades) for u in users],
         [u.status for u in users],
     )
     contacts = [(u, how, where) for u in users for how, where in (("email", u.email), ("sms", u.phone)) if where]
