@@ -65,13 +65,14 @@ SAVE_SESSION = """
            instructional_days = excluded.instructional_days, said_at = excluded.said_at, said_by = excluded.said_by
      where (s.said_at, s.said_by) < (excluded.said_at, excluded.said_by)"""
 
-FORGET_CALENDAR = "delete from school_calendar_days where tenant_id = $1 and school_id = $2"
+FORGET_CALENDAR = "delete from school_calendar_days where tenant_id = $1 and school_id = $2 returning day"
 
 NUMBER_CALENDAR = """
     insert into school_calendar_days (tenant_id, school_id, day, school_year, ordinal)
     select $1, $2, day, school_year(day), row_number() over (partition by school_year(day) order by day)
       from (select distinct unnest(instructional_days) as day from academic_sessions
-             where tenant_id = $1 and school_id = $2) days"""
+             where tenant_id = $1 and school_id = $2) days
+    returning day"""
 
 SAVE_ENROLLMENTS = """
     insert into enrollments as e (tenant_id, enrollment_id, student_id, class_id, school_id, begin_date, entry_type,
@@ -85,7 +86,8 @@ MEMBERSHIP = """
       from unnest($1::text[], $2::uuid[], $3::uuid[]) as t (tenant_id, student_id, school_id)
       join enrollments e using (tenant_id, student_id, school_id)
      group by 1, 2, 3 order by 1, 2, 3
-    on conflict (tenant_id, student_id, school_id) do update set begin_date = excluded.begin_date"""
+    on conflict (tenant_id, student_id, school_id) do update
+       set begin_date = least(m.begin_date, excluded.begin_date)"""
 
 
 @on(SchoolCreated, name="SchoolCreatedHandler")
@@ -111,11 +113,10 @@ async def create_session(event: AcademicSessionCreated, ctx: Context) -> None:
         SAVE_SESSION, tenant, event.session_id, school, event.type, event.title, event.start_date, event.end_date,
         event.parent_id, sorted(event.instructional_days or ()), event.meta.time, event.meta.key,
     )
-    if event.instructional_days:
-        await ctx.db.execute(FORGET_CALENDAR, tenant, school)
-        await ctx.db.execute(NUMBER_CALENDAR, tenant, school)
-        for year in sorted({school_year(day) for day in event.instructional_days}):
-            ctx.enqueue(SchoolYear(school_id=school, school_year=year), debounce=SOON)
+    before = {row["day"] for row in await ctx.db.fetch(FORGET_CALENDAR, tenant, school)}
+    after = {row["day"] for row in await ctx.db.fetch(NUMBER_CALENDAR, tenant, school)}
+    for year in sorted({school_year(day) for day in before ^ after}):
+        ctx.enqueue(SchoolYear(school_id=school, school_year=year), debounce=SOON)
     if event.type == "gradingPeriod":
         closes = event.end_date - ctx.now.date() - CLOSES_IN
         if closes > timedelta(0):  # of a period long past, nobody needs reminding
