@@ -13,11 +13,21 @@ from skillcore_streams.events.attendance import (
     AttendanceThresholdReached,
     StudentAbsent,
 )
-from skillcore_streams.queues.attendance_aggregation import SOON, SchoolDay, YearOf, recompute_years, settle_status
+from skillcore_streams.queues.attendance_aggregation import (
+    SOON,
+    Held,
+    SchoolDay,
+    YearOf,
+    hold_years,
+    recompute_years,
+    settle_status,
+    settle_truancy,
+    unexcused_days,
+)
 from skillcore_streams.queues.intervention_detection import DetectRisk
 from skillcore_streams.queues.notification_delivery import NORMAL, DeliverNotification
 from skillcore_streams.queues.report_generation import AttendanceLetter
-from skillcore_streams.rules.attendance import TRUANT_AFTER, SectionMark, day_from_sections, run_around
+from skillcore_streams.rules.attendance import SectionMark, day_from_sections, run_around
 from skillcore_streams.rules.calendar import school_year
 from skillcore_streams.runtime import Context, NotYet, derive_id, on
 
@@ -80,58 +90,68 @@ FIRST_ABSENCE = """
        and a.category = 'absent_unexcused' and a.absence_event_id is null
     returning a.tenant_id, a.student_id, a.day, a.school_id"""
 
-UNEXCUSED = """
-    select d.tenant_id, d.student_id, c.ordinal, c.day
-      from unnest($1::text[], $2::uuid[], $3::text[]) as t (tenant_id, student_id, school_year)
-      join attendance_day d using (tenant_id, student_id, school_year)
-      join school_calendar_days c
-        on c.tenant_id = d.tenant_id and c.school_id = d.school_id and c.day = d.day
-     where d.category = 'absent_unexcused'"""
-
 AUDIT = """
     insert into attendance_audit (tenant_id, student_id, attendance_id, corrected_at, day, old_code, new_code,
                                   new_category, reason, corrected_by, event_key)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
     on conflict do nothing"""
 
+SECTION_OF = """
+    select class_id, period from attendance_section
+     where tenant_id = $1 and student_id = $2 and day = $3 and attendance_id = $4 limit 1"""
+
+IS_DAY = "select 1 from attendance_day where tenant_id = $1 and student_id = $2 and day = $3 and attendance_id = $4"
+
+# A mark that another has replaced is no row any more, but what happened is kept.
+REPLACED = """
+    select data from event
+     where tenant_id = $1 and key = $2 and type = $3 and position($4::bytea in data) > 0"""
+
 CORRECT_SECTION = """
     update attendance_section
-       set category = $4, code = $5, minutes_missed = null, said_at = $6, said_by = $7
-     where tenant_id = $1 and student_id = $2 and attendance_id = $3 and (said_at, said_by) < ($6, $7)"""
-
-IS_SECTION = "select 1 from attendance_section where tenant_id = $1 and student_id = $2 and attendance_id = $3"
+       set school_id = $6, category = $7, code = $8, attendance_id = $9, minutes_missed = null, arrival_time = null,
+           said_at = $10, said_by = $11
+     where tenant_id = $1 and student_id = $2 and day = $3 and class_id = $4 and period = $5
+       and (said_at, said_by) < ($10, $11)"""
 
 CORRECT_DAY = """
     update attendance_day
-       set category = $4, code = $5, attendance_id = $6, minutes_missed = null, said_at = $7, said_by = $8
+       set school_id = $4, category = $5, code = $6, attendance_id = $7, minutes_missed = null, arrival_time = null,
+           said_at = $8, said_by = $9
      where tenant_id = $1 and student_id = $2 and day = $3 and attendance_id is not null
-       and (said_at, said_by) < ($7, $8)"""
+       and (said_at, said_by) < ($8, $9)"""
 
-IS_MARKED = """
+IS_SECTION_MARKED = """
+    select 1 from attendance_section
+     where tenant_id = $1 and student_id = $2 and day = $3 and class_id = $4 and period = $5"""
+
+IS_DAY_MARKED = """
     select 1 from attendance_day where tenant_id = $1 and student_id = $2 and day = $3 and attendance_id is not null"""
 
-RETRACT_NOTICE = """
-    update absence_notices n set retracted_at = $4
-     where tenant_id = $1 and student_id = $2 and day = $3 and retracted_at is null
-       and not exists (select 1 from attendance_day a
-                        where (a.tenant_id, a.student_id, a.day) = (n.tenant_id, n.student_id, n.day)
-                          and a.category = 'absent_unexcused')"""
+KNOWN_DAYS = """
+    select a.tenant_id, a.student_id, a.day, a.school_id, a.absence_event_id is not null as was_absent
+      from unnest($1::text[], $2::uuid[], $3::date[]) as t (tenant_id, student_id, day)
+      join attendance_day a using (tenant_id, student_id, day)"""
 
 NOTICE = """
-    insert into absence_notices (tenant_id, student_id, day, event_key)
-    select $1, $2, $3, $4 on conflict (tenant_id, student_id, day) do nothing"""
+    insert into absence_notices (tenant_id, student_id, day, event_key, retracted_at)
+    select $1, $2, $3, $4, case when exists (
+               select from attendance_day
+                where tenant_id = $1 and student_id = $2 and day = $3 and category <> 'absent_unexcused')
+           then $5::timestamptz end
+    on conflict (tenant_id, student_id, day) do nothing"""
+
+# A notice stands exactly while its day is an unexcused absence; a family is told only of what stands.
+SETTLE_NOTICES = """
+    update absence_notices n
+       set retracted_at = case when a.category = 'absent_unexcused' then null else $4::timestamptz end
+      from unnest($1::text[], $2::uuid[], $3::date[]) as t (tenant_id, student_id, day)
+      join attendance_day a using (tenant_id, student_id, day)
+     where n.tenant_id = t.tenant_id and n.student_id = t.student_id and n.day = t.day
+       and (n.retracted_at is null) <> (a.category = 'absent_unexcused')"""
 
 CALENDAR_KNOWN = """
     select 1 from school_calendar_days where tenant_id = $1 and school_id = $2 and school_year = $3 limit 1"""
-
-REPLACE_CASES = """
-    delete from truancy_cases
-     where tenant_id = $1 and student_id = $2 and first_day <> $3 and first_day <= $4 and last_day >= $3"""
-
-SAVE_CASE = """
-    insert into truancy_cases (tenant_id, student_id, first_day, last_day, days)
-    values ($1, $2, $3, $4, $5)
-    on conflict (tenant_id, student_id, first_day) do update set last_day = excluded.last_day, days = excluded.days"""
 
 STANDS = """
     select 1 from attendance_threshold
@@ -145,45 +165,45 @@ ALERT = """
 @on(AttendanceMarked, name="DailyAttendanceAggregationHandler")
 async def aggregate_attendance(events: list[AttendanceMarked], ctx: Context) -> None:
     """Keep the newest mark of each day or class, then recompute those students' years. The school's day is a job."""
+    held = await hold_years(ctx, [year_of(e) for e in events])
+    known = await known_days(ctx, events)
     await save_days(ctx, newest(e for e in events if not of_a_section(e)))
     sections = [e for e in events if of_a_section(e)]
     if sections:
         await save_sections(ctx, newest_sections(sections))
-        await derive_days(ctx, {(e.meta.tenant, e.student_id, e.date) for e in sections})
-    await after_days_changed(ctx, events)
+        await derive_days(ctx, {day_of(e) for e in sections})
+    await after_days_changed(ctx, events, held, known)
 
 
 @on(AttendanceCorrected, name="AttendanceCorrectionHandler")
 async def correct_attendance(event: AttendanceCorrected, ctx: Context) -> None:
-    """Supersede the mark by the same rule as a newer mark; the year and the notices follow."""
+    """Supersede the mark by the same rule as a newer mark; all that follows from the day follows."""
     tenant, student, key = ctx.tenant, event.student_id, event.meta.key
-    said = event.corrected_at, key
+    held = await hold_years(ctx, [year_of(event)])
+    known = await known_days(ctx, [event])
     await ctx.db.execute(
         AUDIT, tenant, student, event.attendance_id, event.corrected_at, event.date, event.old_code, event.new_code,
         event.new_category, event.reason, event.corrected_by, key,
     )
-    if await ctx.db.fetchval(IS_SECTION, tenant, student, event.attendance_id):
-        await ctx.db.execute(
-            CORRECT_SECTION, tenant, student, event.attendance_id, event.new_category, event.new_code, *said
-        )
-        await derive_days(ctx, {(tenant, student, event.date)})
-    elif await ctx.db.fetchval(IS_MARKED, tenant, student, event.date):
-        await ctx.db.execute(
-            CORRECT_DAY, tenant, student, event.date, event.new_category, event.new_code, event.attendance_id, *said
-        )
+    place = tenant, student, event.date
+    said = event.school_id, event.new_category, event.new_code, event.attendance_id, event.corrected_at, key
+    corrected = await section_of(ctx, event)
+    if corrected is None:
+        await ctx.db.execute(CORRECT_DAY, *place, *said)
     else:
-        raise NotYet("the attendance mark that is corrected")
-    await ctx.db.execute(RETRACT_NOTICE, tenant, student, event.date, ctx.now)
-    await after_days_changed(ctx, [event])
+        await ctx.db.execute(CORRECT_SECTION, *place, *corrected, *said)
+        await derive_days(ctx, {place})
+    await after_days_changed(ctx, [event], held, known)
 
 
 @on(StudentAbsent, name="AbsenceNotificationHandler")
 async def notify_of_absence(event: StudentAbsent, ctx: Context) -> None:
     """One notice a student and day, after the grace for corrections; three unexcused school days running are a case."""
     tenant, student, year = ctx.tenant, event.student_id, school_year(event.date)
+    held = await hold_years(ctx, [YearOf(tenant, student, year, None)])
     if not await ctx.db.fetchval(CALENDAR_KNOWN, tenant, event.school_id, year):
         raise NotYet("the school's calendar")
-    await ctx.db.execute(NOTICE, tenant, student, event.date, event.meta.key)
+    await ctx.db.execute(NOTICE, tenant, student, event.date, event.meta.key, ctx.now)
     ctx.enqueue(
         DeliverNotification(
             notification_id=derive_id(tenant, "absence", student, event.date),
@@ -197,21 +217,14 @@ async def notify_of_absence(event: StudentAbsent, ctx: Context) -> None:
         unique=f"absence:{student}:{event.date}",
     )
 
-    rows = await ctx.db.fetch(UNEXCUSED, [tenant], [student], [year])
-    day_of = {row["ordinal"]: row["day"] for row in rows}
-    today = next((n for n, day in day_of.items() if day == event.date), None)
-    if today is None:
-        return  # off the calendar, or corrected meanwhile
-    first, last = run_around(day_of, today)
-    if last - first + 1 >= TRUANT_AFTER:
-        await ctx.db.execute(REPLACE_CASES, tenant, student, day_of[first], day_of[last])
-        await ctx.db.execute(SAVE_CASE, tenant, student, day_of[first], day_of[last], last - first + 1)
+    await settle_truancy(ctx, held)
 
 
 @on(AttendanceThresholdReached, name="ChronicAbsenteeismHandler")
 async def follow_up_threshold(event: AttendanceThresholdReached, ctx: Context) -> None:
     """An alert, a letter, a look at the whole student; nothing if a correction has taken it back meanwhile."""
     tenant, student, year = ctx.tenant, event.student_id, event.school_year
+    await hold_years(ctx, [YearOf(tenant, student, year, None)])
     await settle_status(ctx, {(tenant, student, year)})
     if not await ctx.db.fetchval(STANDS, tenant, student, year, event.threshold):
         return
@@ -236,6 +249,8 @@ async def follow_up_threshold(event: AttendanceThresholdReached, ctx: Context) -
 # The steps they share -------------------------------------------------------------------------------------------------
 
 Marked = AttendanceMarked | AttendanceCorrected
+Day = tuple[str, UUID, date]
+"""Tenant, student, day."""
 
 
 def of_a_section(event: AttendanceMarked) -> bool:
@@ -243,11 +258,21 @@ def of_a_section(event: AttendanceMarked) -> bool:
     return event.class_id is not None or event.period is not None
 
 
+def day_of(event: Marked) -> Day:
+    """The student's day that the event speaks of."""
+    return event.meta.tenant, event.student_id, event.date
+
+
+def year_of(event: Marked) -> YearOf:
+    """The student's year that has to be recomputed."""
+    return YearOf(event.meta.tenant, event.student_id, school_year(event.date), event)
+
+
 def newest(events: Iterable[AttendanceMarked]) -> list[AttendanceMarked]:
     """The last word on each student's day, in the order of the primary key."""
     last: dict[Any, AttendanceMarked] = {}
     for event in events:
-        key = event.meta.tenant, event.student_id, event.date
+        key = day_of(event)
         if key not in last or (event.marked_at, event.meta.key) > (last[key].marked_at, last[key].meta.key):
             last[key] = event
     return [last[key] for key in sorted(last)]
@@ -287,7 +312,40 @@ async def save_sections(ctx: Context, marks: Sequence[AttendanceMarked]) -> None
     )
 
 
-async def derive_days(ctx: Context, days: set[tuple[str, UUID, date]]) -> None:
+async def section_of(ctx: Context, event: AttendanceCorrected) -> tuple[UUID, str] | None:
+    """Class and period of the mark that is corrected; None when it is the school's mark of the whole day.
+
+    The correction names only the mark's id, and the mark may have been replaced by another since. Then the newest of
+    all still decides, so the place is looked up among what happened. Raises NotYet while the mark has not arrived.
+    """
+    tenant, student, mark = ctx.tenant, event.student_id, event.attendance_id
+    row = await ctx.db.fetchrow(SECTION_OF, tenant, student, event.date, mark)
+    if row is not None:
+        return row["class_id"], row["period"]
+    if await ctx.db.fetchval(IS_DAY, tenant, student, event.date, mark):
+        return None
+    stored = await ctx.db.fetch(
+        REPLACED, tenant, str(student), AttendanceMarked.__type__, event.date.isoformat().encode()
+    )
+    marks = (AttendanceMarked.model_validate_json(r["data"], extra="ignore") for r in stored)
+    replaced = next((m for m in marks if m.attendance_id == mark and m.date == event.date), None)
+    if replaced is not None and not of_a_section(replaced):
+        if await ctx.db.fetchval(IS_DAY_MARKED, tenant, student, event.date):
+            return None
+    elif replaced is not None:
+        section = replaced.class_id or NO_CLASS, replaced.period or ""
+        if await ctx.db.fetchval(IS_SECTION_MARKED, tenant, student, event.date, *section):
+            return section
+    raise NotYet("the attendance mark that is corrected")
+
+
+async def known_days(ctx: Context, events: Sequence[Marked]) -> list[Any]:
+    """What these days were before: their school, and whether an unexcused absence was already told."""
+    days = sorted({day_of(e) for e in events})
+    return await ctx.db.fetch(KNOWN_DAYS, [d[0] for d in days], [d[1] for d in days], [d[2] for d in days])
+
+
+async def derive_days(ctx: Context, days: set[Day]) -> None:
     """What the marked classes say of a day that the school itself has not marked."""
     keys = sorted(days)
     rows = await ctx.db.fetch(
@@ -312,50 +370,65 @@ async def derive_days(ctx: Context, days: set[tuple[str, UUID, date]]) -> None:
     )
 
 
-async def after_days_changed(ctx: Context, events: Sequence[Marked]) -> None:
-    """Years, first unexcused absences and the schools' days of what was marked or corrected."""
-    causes = {(e.meta.tenant, e.student_id, e.date): e for e in events}
-    await recompute_years(ctx, [YearOf(t, s, school_year(d), e) for (t, s, d), e in causes.items()])
-    await publish_absences(ctx, causes)
-    for event in {(e.meta.tenant, e.school_id, e.date): e for e in events}.values():
-        ctx.enqueue(SchoolDay(school_id=event.school_id, day=event.date), cause=event, debounce=SOON)
+async def after_days_changed(ctx: Context, events: Sequence[Marked], held: Held, known: Sequence[Any]) -> None:
+    """Years, first unexcused absences, and the schools' days of what was marked or corrected.
+
+    A day whose absence was told earlier may have changed its category: notices and truancy cases follow it. One that
+    has moved to another school is counted again in both.
+    """
+    await recompute_years(ctx, held)
+    await publish_absences(ctx, events, held)
+    told = [(r["tenant_id"], r["student_id"], r["day"]) for r in known if r["was_absent"]]
+    if told:
+        await ctx.db.execute(
+            SETTLE_NOTICES, [d[0] for d in told], [d[1] for d in told], [d[2] for d in told], ctx.now
+        )
+        years = {(tenant, student, school_year(day)) for tenant, student, day in told}
+        await settle_truancy(ctx, Held({key: held.asked[key] for key in sorted(years)}))
+
+    causes = {day_of(e): e for e in events}
+    counted = {(e.meta.tenant, e.school_id, e.date): e for e in events}
+    for row in known:
+        before = row["tenant_id"], row["school_id"], row["day"]
+        counted.setdefault(before, causes[row["tenant_id"], row["student_id"], row["day"]])
+    for (_, school, day), event in counted.items():
+        ctx.enqueue(SchoolDay(school_id=school, day=day), cause=event, debounce=SOON)
 
 
-async def publish_absences(ctx: Context, causes: dict[tuple[str, UUID, date], Marked]) -> None:
+async def publish_absences(ctx: Context, events: Sequence[Marked], held: Held) -> None:
     """StudentAbsent, once a student and day: by whoever finds the day unexcused and not yet published."""
-    suspects = sorted(key for key, event in causes.items() if _category(event) == "absent_unexcused" or _derived(event))
-    if not suspects:
+    causes = {day_of(e): e for e in events if says_unexcused(e)}
+    if not causes:
         return
+    suspects = sorted(causes)
     ids = [derive_id(*key, "absent") for key in suspects]
-    tenants, students, days = [k[0] for k in suspects], [k[1] for k in suspects], [k[2] for k in suspects]
-    rows = await ctx.db.fetch(FIRST_ABSENCE, tenants, students, days, ids)
+    rows = await ctx.db.fetch(
+        FIRST_ABSENCE, [k[0] for k in suspects], [k[1] for k in suspects], [k[2] for k in suspects], ids
+    )
     if not rows:
         return
-    years = sorted({(r["tenant_id"], r["student_id"], school_year(r["day"])) for r in rows})
-    runs: dict[tuple[str, UUID], dict[date, int]] = {}
-    for row in await ctx.db.fetch(UNEXCUSED, [y[0] for y in years], [y[1] for y in years], [y[2] for y in years]):
-        runs.setdefault((row["tenant_id"], row["student_id"]), {})[row["day"]] = row["ordinal"]
+    years = {(r["tenant_id"], r["student_id"], school_year(r["day"])) for r in rows}
+    unexcused = await unexcused_days(ctx, Held({key: held.asked[key] for key in sorted(years)}))
     for row in sorted(rows, key=lambda r: (r["tenant_id"], r["student_id"], r["day"])):
-        ordinals = runs.get((row["tenant_id"], row["student_id"]), {})
-        today = ordinals.get(row["day"])
-        first = run_around(ordinals.values(), today)[0] if today is not None else None
+        tenant, student, school, day = row["tenant_id"], row["student_id"], row["school_id"], row["day"]
+        numbers = {d: n for n, d in unexcused.get((tenant, student, school_year(day), school), {}).items()}
+        today = numbers.get(day)  # none: off the calendar, or the calendar is not known yet
         ctx.publish(
             StudentAbsent(
-                student_id=row["student_id"],
-                school_id=row["school_id"],
-                date=row["day"],
+                student_id=student,
+                school_id=school,
+                date=day,
                 excused=False,
-                consecutive_days=1 if today is None or first is None else today - first + 1,
+                consecutive_days=1 if today is None else today - run_around(numbers.values(), today)[0] + 1,
                 guardian_ids=[],
             ),
-            cause=causes[row["tenant_id"], row["student_id"], row["day"]],
-            id=derive_id(row["tenant_id"], row["student_id"], row["day"], "absent"),
+            cause=causes[tenant, student, day],
+            id=derive_id(tenant, student, day, "absent"),
         )
 
 
-def _category(event: Marked) -> str:
-    return event.new_category if isinstance(event, AttendanceCorrected) else event.category
-
-
-def _derived(event: Marked) -> bool:
-    return isinstance(event, AttendanceCorrected) or of_a_section(event)
+def says_unexcused(event: Marked) -> bool:
+    """Whether the event can have made its day an unexcused absence; marks of classes do it together."""
+    if isinstance(event, AttendanceCorrected):
+        return True
+    return of_a_section(event) or event.category == "absent_unexcused"

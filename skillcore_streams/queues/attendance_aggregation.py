@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Literal, cast
+from typing import Any, Literal, cast
 from uuid import UUID
 
 from skillcore_streams.events.attendance import AttendanceThresholdReached
-from skillcore_streams.rules.attendance import absence_rate, crossings
+from skillcore_streams.rules.attendance import TRUANT_AFTER, Crossing, absence_rate, crossings, runs
 from skillcore_streams.runtime import Context, Job, Queue, derive_id, on
 from skillcore_streams.runtime.messages import Message
 
@@ -27,7 +27,7 @@ class SchoolDay(Job, queue=queue, kind="school_day"):
 
 
 class StudentYear(Job, queue=queue, kind="student_year"):
-    """Recompute a student's absence rate and thresholds."""
+    """Recompute a student's absence rates, thresholds and truancy: of this year and of all later ones with marks."""
 
     student_id: UUID
     school_year: str
@@ -40,6 +40,9 @@ class SchoolYear(Job, queue=queue, kind="school_year"):
     school_year: str
     after: UUID | None = None
 
+
+YEARS_FROM = """
+    select school_year from student_attendance_ytd where tenant_id = $1 and student_id = $2 and school_year > $3"""
 
 COUNT_DAY = """
     insert into school_attendance_daily as s (tenant_id, school_id, day, present, absent, unexcused, tardy, other)
@@ -68,8 +71,10 @@ async def school_day(job: SchoolDay, ctx: Context) -> None:
 
 @on(StudentYear)
 async def student_year(job: StudentYear, ctx: Context) -> None:
-    """What a mark could not compute because enrolment or calendar came later."""
-    await recompute_years(ctx, [YearOf(ctx.tenant, job.student_id, job.school_year, None)])
+    """What a mark could not compute because the enrolment came later: it may have begun years before the marks."""
+    later = await ctx.db.fetch(YEARS_FROM, ctx.tenant, job.student_id, job.school_year)
+    years = [job.school_year, *(row["school_year"] for row in later)]
+    await settle_years(ctx, [YearOf(ctx.tenant, job.student_id, year, None) for year in years])
 
 
 @on(SchoolYear)
@@ -77,7 +82,7 @@ async def school_year(job: SchoolYear, ctx: Context) -> None:
     """One page of students, and an order for the next page."""
     rows = await ctx.db.fetch(STUDENTS, ctx.tenant, job.school_id, job.after, PAGE)
     students = [row["student_id"] for row in rows]
-    await recompute_years(ctx, [YearOf(ctx.tenant, s, job.school_year, None) for s in students])
+    await settle_years(ctx, [YearOf(ctx.tenant, s, job.school_year, None) for s in students])
     if len(students) == PAGE:
         ctx.enqueue(SchoolYear(school_id=job.school_id, school_year=job.school_year, after=students[-1]))
 
@@ -95,7 +100,19 @@ class YearOf:
     cause: Message | None
 
 
-# Rows are made or locked first, in key order. So whoever computes next, chunk or job, sees what the other committed.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Years whose rows this transaction has locked: nobody else changes what follows from them."""
+
+    asked: Mapping[tuple[str, UUID, str], Message | None]
+
+    @property
+    def columns(self) -> tuple[list[str], list[UUID], list[str]]:
+        """Tenants, students and school years, for unnest()."""
+        return [k[0] for k in self.asked], [k[1] for k in self.asked], [k[2] for k in self.asked]
+
+
+# Rows are made or locked in key order.
 HOLD = """
     insert into student_attendance_ytd as y (tenant_id, student_id, school_year)
     select * from unnest($1::text[], $2::uuid[], $3::text[])
@@ -104,24 +121,29 @@ HOLD = """
 RECOMPUTE = """
     with facts as (
         select t.tenant_id, t.student_id, t.school_year, latest.school_id, first.ordinal as first, last.ordinal as last,
-               last.day as as_of, coalesce(absent.ordinals, '{}') as absent
+               last.day as as_of, case when last.day is not null then coalesce(absent.ordinals, '{}') end as absent
           from unnest($1::text[], $2::uuid[], $3::text[]) as t (tenant_id, student_id, school_year)
-         cross join lateral (
-               select d.school_id, d.day from attendance_day d
+          left join lateral (  -- the latest mark that can be judged: of a school whose member and calendar are known
+               select d.school_id, m.begin_date, least(d.day, m.end_date) as until
+                 from attendance_day d
+                 join student_membership m
+                   on m.tenant_id = d.tenant_id and m.student_id = d.student_id and m.school_id = d.school_id
                 where d.tenant_id = t.tenant_id and d.student_id = t.student_id and d.school_year = t.school_year
-                order by d.day desc limit 1) latest
-          join student_membership m
-            on m.tenant_id = t.tenant_id and m.student_id = t.student_id and m.school_id = latest.school_id
-         cross join lateral (
+                  and exists (select from school_calendar_days c
+                               where c.tenant_id = d.tenant_id and c.school_id = d.school_id
+                                 and c.school_year = t.school_year
+                                 and c.day between m.begin_date and least(d.day, m.end_date))
+                order by d.day desc limit 1) latest on true
+          left join lateral (
                select c.ordinal from school_calendar_days c
                 where c.tenant_id = t.tenant_id and c.school_id = latest.school_id and c.school_year = t.school_year
-                  and c.day >= m.begin_date
-                order by c.day limit 1) first
-         cross join lateral (
+                  and c.day >= latest.begin_date
+                order by c.day limit 1) first on true
+          left join lateral (
                select c.ordinal, c.day from school_calendar_days c
                 where c.tenant_id = t.tenant_id and c.school_id = latest.school_id and c.school_year = t.school_year
-                  and c.day >= m.begin_date and c.day <= least(latest.day, m.end_date)
-                order by c.day desc limit 1) last
+                  and c.day between latest.begin_date and latest.until
+                order by c.day desc limit 1) last on true
           left join lateral (
                select array_agg(c.ordinal - first.ordinal + 1 order by c.ordinal) as ordinals
                  from attendance_day d
@@ -159,12 +181,13 @@ REACH = """
     on conflict (tenant_id, student_id, school_year, threshold) do update
        set school_id = excluded.school_id, as_of = excluded.as_of, days_enrolled = excluded.days_enrolled,
            days_absent = excluded.days_absent, rate = excluded.rate, retracted_at = null
-     where (a.as_of, a.days_absent) is distinct from (excluded.as_of, excluded.days_absent)
+     where (a.school_id, a.as_of, a.days_enrolled, a.days_absent)
+           is distinct from (excluded.school_id, excluded.as_of, excluded.days_enrolled, excluded.days_absent)
         or a.retracted_at is not null
     returning tenant_id, student_id, school_year, threshold, school_id, days_enrolled, days_absent, as_of,
               xmax = 0 as is_new"""
 
-# The highest threshold that stands. Only the attendance topic and its jobs write it, under the lock of the year.
+# The highest threshold that stands. Only the attendance topic and its jobs write it, while they hold the year.
 STATUS = """
     with standing as (
         select distinct on (a.tenant_id, a.student_id, a.school_year)
@@ -187,32 +210,102 @@ STATUS = """
     on conflict (tenant_id, student_id, school_year) do update set tier = excluded.tier, since = excluded.since"""
 
 
-async def recompute_years(ctx: Context, years: Iterable[YearOf]) -> None:
+UNEXCUSED = """
+    select d.tenant_id, d.student_id, d.school_year, d.school_id, c.ordinal, d.day
+      from unnest($1::text[], $2::uuid[], $3::text[]) as t (tenant_id, student_id, school_year)
+      join attendance_day d using (tenant_id, student_id, school_year)
+      join school_calendar_days c
+        on c.tenant_id = d.tenant_id and c.school_id = d.school_id and c.day = d.day
+     where d.category = 'absent_unexcused'"""
+
+CASES = """
+    select c.tenant_id, c.student_id, c.first_day, c.last_day, c.days
+      from unnest($1::text[], $2::uuid[], $3::text[]) as t (tenant_id, student_id, school_year)
+      join truancy_cases c
+        on c.tenant_id = t.tenant_id and c.student_id = t.student_id and school_year(c.first_day) = t.school_year"""
+
+CLOSE_CASES = """
+    delete from truancy_cases c using unnest($1::text[], $2::uuid[], $3::date[]) as t (tenant_id, student_id, first_day)
+     where c.tenant_id = t.tenant_id and c.student_id = t.student_id and c.first_day = t.first_day"""
+
+SAVE_CASES = """
+    insert into truancy_cases (tenant_id, student_id, first_day, last_day, days)
+    select * from unnest($1::text[], $2::uuid[], $3::date[], $4::date[], $5::int[])
+    on conflict (tenant_id, student_id, first_day) do update set last_day = excluded.last_day, days = excluded.days"""
+
+
+async def hold_years(ctx: Context, years: Iterable[YearOf]) -> Held:
+    """Lock the years until COMMIT, before anything of them is read or written.
+
+    So whoever comes next, chunk or job, waits here and then sees all that the other has committed.
+    """
+    asked = {(y.tenant, y.student_id, y.school_year): y.cause for y in years}
+    held = Held({key: asked[key] for key in sorted(asked)})
+    if asked:
+        await ctx.db.execute(HOLD, *held.columns)
+    return held
+
+
+async def settle_years(ctx: Context, years: Iterable[YearOf]) -> None:
+    """All that follows from enrolment and calendar, anew."""
+    held = await hold_years(ctx, years)
+    await recompute_years(ctx, held)
+    await settle_truancy(ctx, held)
+
+
+async def recompute_years(ctx: Context, held: Held) -> None:
     """Absence rates and thresholds of these students, from their rows: never `+ 1`, so repeats change nothing.
 
     A threshold that is reached for the first time is published by whoever inserts its row; one that is no longer
     reached is retracted; its event is not repeated when it is reached again. Students whose enrolment or calendar is
-    not known yet are left to the jobs that those bring about.
+    not known yet have no rate; the jobs that those bring about will compute it.
     """
-    asked = {(y.tenant, y.student_id, y.school_year): y.cause for y in years}
-    if not asked:
+    if not held.asked:
         return
-    keys = sorted(asked)
-    columns = [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys]
-    await ctx.db.execute(HOLD, *columns)
-    rows = await ctx.db.fetch(RECOMPUTE, *columns)
-    if not rows:
-        return
-
-    reached = [crossings(row["absent"], row["last"] - row["first"] + 1) for row in rows]
+    rows = await ctx.db.fetch(RECOMPUTE, *held.columns)
+    reached = [crossings(r["absent"], r["last"] - r["first"] + 1) if r["as_of"] else {} for r in rows]
     retracted = await ctx.db.fetch(
         RETRACT,
         [r["tenant_id"] for r in rows], [r["student_id"] for r in rows], [r["school_year"] for r in rows],
         [",".join(hits) for hits in reached], ctx.now,
     )
     found = [(r, name, hit) for r, hits in zip(rows, reached, strict=True) for name, hit in hits.items()]
-    moved = await _reach(ctx, found, asked) if found else []
+    moved = await _reach(ctx, found, held) if found else []
     await settle_status(ctx, {(r["tenant_id"], r["student_id"], r["school_year"]) for r in [*retracted, *moved]})
+
+
+async def settle_truancy(ctx: Context, held: Held) -> None:
+    """Truancy cases of these students' years: every run of unexcused school days that is long enough, and no other."""
+    if not held.asked:
+        return
+    wanted = {}
+    for (tenant, student, *_), days in (await unexcused_days(ctx, held)).items():
+        for first, last in runs(days):
+            if last - first + 1 >= TRUANT_AFTER:
+                wanted[tenant, student, days[first]] = days[last], last - first + 1
+    standing = {
+        (r["tenant_id"], r["student_id"], r["first_day"]): (r["last_day"], r["days"])
+        for r in await ctx.db.fetch(CASES, *held.columns)
+    }
+    gone = sorted(standing.keys() - wanted.keys())
+    if gone:
+        await ctx.db.execute(CLOSE_CASES, [k[0] for k in gone], [k[1] for k in gone], [k[2] for k in gone])
+    changed = sorted(key for key in wanted if standing.get(key) != wanted[key])
+    if changed:
+        await ctx.db.execute(
+            SAVE_CASES,
+            [k[0] for k in changed], [k[1] for k in changed], [k[2] for k in changed],
+            [wanted[k][0] for k in changed], [wanted[k][1] for k in changed],
+        )
+
+
+async def unexcused_days(ctx: Context, held: Held) -> dict[tuple[str, UUID, str, UUID], dict[int, date]]:
+    """Unexcused school days by their number, for each (tenant, student, school year, school)."""
+    days: dict[tuple[str, UUID, str, UUID], dict[int, date]] = {}
+    for row in await ctx.db.fetch(UNEXCUSED, *held.columns):
+        key = row["tenant_id"], row["student_id"], row["school_year"], row["school_id"]
+        days.setdefault(key, {})[row["ordinal"]] = row["day"]
+    return days
 
 
 async def settle_status(ctx: Context, years: set[tuple[str, UUID, str]]) -> None:
@@ -222,7 +315,7 @@ async def settle_status(ctx: Context, years: set[tuple[str, UUID, str]]) -> None
         await ctx.db.execute(STATUS, [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys])
 
 
-async def _reach(ctx: Context, found: Sequence[tuple], asked: dict) -> list:  # type: ignore[type-arg]
+async def _reach(ctx: Context, found: Sequence[tuple[Any, str, Crossing]], held: Held) -> list[Any]:
     moved = await ctx.db.fetch(
         REACH,
         [r["tenant_id"] for r, _, _ in found], [r["student_id"] for r, _, _ in found],
@@ -245,7 +338,7 @@ async def _reach(ctx: Context, found: Sequence[tuple], asked: dict) -> list:  # 
                     rate=absence_rate(row["days_absent"], row["days_enrolled"]),
                     as_of=row["as_of"],
                 ),
-                cause=asked[key],
+                cause=held.asked[key],
                 id=derive_id(*key, row["threshold"]),
             )
     return list(moved)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 ABSENT = frozenset({"absent_excused", "absent_unexcused"})
 """A day that counts as missed, whether excused or not (EDFacts FS195)."""
@@ -48,10 +48,10 @@ def gravest(categories: Iterable[str]) -> str:
 
 
 def absence_rate(days_absent: int, days_enrolled: int) -> Decimal:
-    """Share of enrolled school days missed, 0 to 1, five places; 0 before the first day."""
+    """Share of enrolled school days missed, 0 to 1, five places; 0 before the first day. Halves go up, as in SQL."""
     if days_enrolled <= 0:
         return Decimal(0)
-    return (Decimal(days_absent) / Decimal(days_enrolled)).quantize(Decimal("0.00001"))
+    return (Decimal(days_absent) / Decimal(days_enrolled)).quantize(Decimal("0.00001"), ROUND_HALF_UP)
 
 
 def crossings(absent: Sequence[int], until: int) -> dict[str, Crossing]:
@@ -86,6 +86,17 @@ def run_around(unexcused: Iterable[int], day: int) -> tuple[int, int]:
     while last + 1 in days:
         last += 1
     return first, last
+
+
+def runs(unexcused: Iterable[int]) -> list[tuple[int, int]]:
+    """First and last number of every unbroken run of unexcused school days, ascending."""
+    found: list[tuple[int, int]] = []
+    for day in sorted(set(unexcused)):
+        if found and found[-1][1] == day - 1:
+            found[-1] = found[-1][0], day
+        else:
+            found.append((day, day))
+    return found
 
 
 def three_in_seven(absences: Iterable[date]) -> bool:
