@@ -139,11 +139,13 @@ class Postgres:
         """Close all connections, waiting a moment for those in use."""
         if self._prober is not None:
             self._prober.cancel()
+            await asyncio.gather(self._prober, return_exceptions=True)
         if self._pool is not None:
             try:
                 await asyncio.wait_for(self._pool.close(), timeout=3.0)
             except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 self._pool.terminate()
+                await asyncio.sleep(0)  # transports close in the loop's next turn
             self._pool = None
 
     async def _get_pool(self) -> asyncpg.Pool[asyncpg.Record]:

@@ -86,7 +86,8 @@ async def deliver(chunk: Chunk, core: Core) -> None:
         else:
             await _settle(chunk, core, at_once)
     except Fenced:
-        core.reseek(chunk)  # Postgres says where to go on, and whether a COMMIT whose answer was lost succeeded
+        if chunk.is_current():
+            core.reseek(chunk)  # Postgres says where to go on, and whether a COMMIT whose answer was lost succeeded
 
 
 async def _settle(chunk: Chunk, core: Core, call: Call) -> None:
@@ -180,6 +181,7 @@ async def _admit(chunk: Chunk, decoded: Sequence[Arrival | Parked], tx: Tx) -> l
         await dead_letters.park(tx.db, tx.parked, chunk.topic, chunk.partition)
     tx.outcomes.append(Outcome(f"records of {chunk.lane}", len(chunk.records), len(tx.parked)))
     tx.offsets = {a.event.meta.key: a.record.offset for a in fresh}
+    tx.newest = fresh[-1].event.meta.time if fresh else None
     return [a.event for a in fresh]
 
 
@@ -301,6 +303,9 @@ def _committed(chunk: Chunk, core: Core, tx: Tx, took: float) -> None:
     metrics.events_total.labels(chunk.topic).inc(len(tx.offsets))
     metrics.inbox_duplicates_total.labels(chunk.topic).inc(tx.repeats)
     metrics.records_parked_total.labels(chunk.topic).inc(len(tx.parked))
+    if tx.newest is not None:
+        age = (core.clock() - tx.newest).total_seconds()
+        metrics.event_end_to_end_seconds.labels(chunk.topic).observe(max(0.0, age))
     if tx.effects.publications:
         core.published(chunk.lane)
     if tx.failed or tx.effects.orders:

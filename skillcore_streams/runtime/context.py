@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
+from skillcore_streams.runtime.envelope import MAX_VALUE, encode
+from skillcore_streams.runtime.errors import PermanentError
 from skillcore_streams.runtime.messages import Event, Job, Message, Meta, derive_id
 from skillcore_streams.runtime.registry import Handler
 
@@ -32,10 +34,11 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """An event to be written to its topic, in order per lane."""
+    """An event to be written to its topic, in order per lane; `record` is its topic, key, headers and value."""
 
     event: Event
     lane: str
+    record: tuple[str, bytes, dict[str, str], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,8 @@ class Context:
     def publish(self, event: Event, *, cause: Message | None = None, id: UUID | None = None) -> None:
         """Say that something happened. It leaves by the outbox after COMMIT, first appearances in order.
 
+        Raises PermanentError for an event too large for its topic.
+
         Args:
             cause: which event of the list brought this about; tenant, correlation and causation ids come from it.
                 Not needed in the single form.
@@ -122,10 +127,13 @@ class Context:
                 time=self.now,
                 key=derive_id(origin.tenant, source, event_id),
                 causation_id=origin.id,
-                extra={},
+                extra={k: v for k, v in origin.extra.items() if k == "traceparent"},
             )
         )
-        self._effects.publications.append(Publication(event, self._lane))
+        record = encode(event)
+        if len(record[3]) > MAX_VALUE:
+            raise PermanentError(f"{type(event).__name__} has {len(record[3])} bytes, a topic takes {MAX_VALUE}")
+        self._effects.publications.append(Publication(event, self._lane, record))
 
     def enqueue(
         self,

@@ -123,6 +123,8 @@ def _decode(record: Record, topic: str, partition: int, now: datetime, legacy_te
     event = cls.model_validate_json(data, extra="ignore", context={"now": now})
     meta = _meta(attributes, now)
     event.with_meta(meta)
+    if b'"tenant_id"' in data and json.loads(data).get("tenant_id", meta.tenant) != meta.tenant:
+        raise Refused("the payload names another tenant than ce_tenantid")
     if record.key != event.partition_key().encode():
         raise Refused(f"wrong key: the record's key must be the value of {cls.__key__}")
     return Arrival(event, record, data, blake2b(cls.__type__.encode() + b"\0" + data, digest_size=16).digest())
@@ -301,4 +303,6 @@ def encode(event: Event) -> tuple[str, bytes, dict[str, str], bytes]:
         headers["ce_causationid"] = meta.causation_id
     if meta.actor_id:
         headers["ce_actorid"] = meta.actor_id
+    if "traceparent" in meta.extra:
+        headers["traceparent"] = meta.extra["traceparent"]
     return event.__topic__, event.partition_key().encode(), headers, event.model_dump_json(exclude_none=True).encode()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
+from skillcore_streams import metrics
 from skillcore_streams.runtime import dead_letters, failures
 from skillcore_streams.runtime.context import Clock, Database, Order
 from skillcore_streams.runtime.errors import Infrastructure, PermanentError
@@ -40,7 +42,11 @@ LEASE = 60
 JOB_LIMIT = 30.0
 """Seconds one job may run."""
 
-BATCH = 20
+BATCH = 10
+"""Jobs claimed at once. Claimed ones have spent an attempt, so few of them should be waiting if we die."""
+
+KEEP_COMPLETED, KEEP_FAILED = "24 hours", "7 days"
+"""As the seed's queues: removeOnComplete and removeOnFail by age."""
 
 INSERT = """
     insert into job (id, tenant_id, queue, kind, payload, priority, run_at, max_attempts, coalesce_key,
@@ -104,6 +110,13 @@ FAIL = """
 LOST = """
     select id, attempts, max_attempts from job
      where state = 'running' and leased_until < clock_timestamp() for update skip locked"""
+
+PRUNE = f"""
+    delete from job where id in (
+        select id from job
+         where state = 'completed' and finished_at < clock_timestamp() - interval '{KEEP_COMPLETED}'
+            or state = 'failed' and finished_at < clock_timestamp() - interval '{KEEP_FAILED}'
+         limit 5000)"""  # noqa: S608 - our own constants
 
 HELD = """
     select distinct hold_key from job
@@ -239,15 +252,20 @@ class Executor:
                 await self._settle(db, dict(row), failures.decide(
                     error, row["attempts"], now=self._clock(), first_at=self._clock(), attempts=row["max_attempts"]
                 ), error)
+            await db.execute(PRUNE)
         return len(lost)
 
     async def _guarded(self, row: dict[str, Any]) -> None:
         async with self._slots:
+            began = time.monotonic()
+            status = "interrupted"
             try:
-                await self._run(row)
+                status = await self._run(row)
             except Infrastructure as error:
                 log.warning("job %s of %s interrupted, handed back: %s", row["id"], row["queue"], error)
                 await self._hand_back(row)
+            took = time.monotonic() - began
+            metrics.bullmq_processing_duration_seconds.labels(row["queue"], status).observe(took)
 
     async def _hand_back(self, row: dict[str, Any]) -> None:
         """Nobody's fault: another try, without spending an attempt. If this fails too, the lease runs out."""
@@ -258,7 +276,8 @@ class Executor:
         except Infrastructure:
             log.warning("job %s stays leased until its lease runs out", row["id"])
 
-    async def _run(self, row: dict[str, Any]) -> None:
+    async def _run(self, row: dict[str, Any]) -> str:
+        """One start of one job, to its commit. Returns what became of it, for the metrics."""
         from skillcore_streams.runtime.transaction import Tx
 
         lane = f"jobs-{row['event_key']}"
@@ -267,7 +286,7 @@ class Executor:
                 if row["coalesce_key"]:
                     await db.execute(SHARE_RUN, row["coalesce_key"])  # one run of a key at a time
                 if await db.fetchval(STILL_OURS, row["id"], row["lease"]) is None:
-                    return
+                    return "done elsewhere"
                 if row["coalesce_key"]:  # take in all that waits: what follows sees their committed rows
                     await db.execute(ABSORB, row["coalesce_key"], row["id"], row["lease"])
                 tx = Tx(db, self._clock, lane)
@@ -281,10 +300,11 @@ class Executor:
             raise
         except Exception as error:
             await self._failed(row, error)
-        else:
-            await failpoint("job.committed")
-            if tx.effects.publications:
-                self._published(lane)
+            return "failed"
+        await failpoint("job.committed")
+        if tx.effects.publications:
+            self._published(lane)
+        return "completed"
 
     async def _failed(self, row: dict[str, Any], error: Exception) -> None:
         now = self._clock()

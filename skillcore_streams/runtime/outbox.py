@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from skillcore_streams.runtime.context import Database, Publication
-from skillcore_streams.runtime.envelope import encode
 from skillcore_streams.runtime.errors import Infrastructure
 from skillcore_streams.runtime.failpoints import failpoint
 
@@ -65,15 +64,15 @@ OLDEST = "select extract(epoch from clock_timestamp() - min(created_at))::float8
 
 async def write(db: Database, publications: Sequence[Publication]) -> None:
     """Add events to the outbox, in order. Part of the caller's transaction."""
-    encoded = [encode(p.event) for p in publications]
+    records = [p.record for p in publications]
     await db.execute(
         WRITE,
         [p.lane for p in publications],
-        [e[0] for e in encoded],
-        [e[1].decode() for e in encoded],
-        [json.dumps(e[2]) for e in encoded],
-        [e[3] for e in encoded],
-        list(range(len(encoded))),
+        [topic for topic, _, _, _ in records],
+        [key.decode() for _, key, _, _ in records],
+        [json.dumps(headers) for _, _, headers, _ in records],
+        [value for _, _, _, value in records],
+        list(range(len(records))),
     )
 
 
@@ -119,10 +118,12 @@ class Publisher:
 
     async def stop(self) -> None:
         """Finish what is being sent. What remains is the sweeper's, of this or another worker."""
-        if self._draining:
-            await asyncio.wait(list(self._draining.values()), timeout=5.0)
-        for task in self._draining.values():
-            task.cancel()
+        tasks = list(self._draining.values())
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=5.0)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def _drain(self, lane: str) -> None:
         try:
@@ -131,6 +132,8 @@ class Publisher:
                 await self.publish(lane)
         except Infrastructure as error:
             log.warning("outbox lane %s waits for the sweeper: %s", lane, error)
+        except Exception:
+            log.exception("outbox lane %s cannot be published; the sweeper tries again", lane)
         finally:
             del self._draining[lane]
 

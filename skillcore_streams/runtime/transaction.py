@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -58,6 +59,7 @@ class Tx:
         self.held: set[str] = set()
         self.offsets: dict[UUID, int] = {}
         self.repeats = 0
+        self.newest: datetime | None = None
         self._connection = db
         self._savepoints = 0
 

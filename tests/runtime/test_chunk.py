@@ -165,6 +165,21 @@ async def test_what_a_handler_publishes_follows_from_its_cause(lab: Lab) -> None
     assert {h["ce_tenantid"] for h in headers} == {"grand-bend"}
 
 
+async def test_an_event_too_large_for_its_topic_is_the_handler_s_failure(lab: Lab) -> None:
+    class Long(Echo):
+        text: str
+
+    async def verbose(event: Probe, ctx: Context) -> None:
+        ctx.publish(Long(student_id=event.student_id, text="x" * (1 << 20)))
+
+    lab.handler(verbose)
+
+    await deliver(chunk([record(0)]), lab.core)
+
+    assert "1048" in await lab.value("select reason from dead_letter where kind = 'call'")
+    assert await lab.value("select count(*) from outbox") == 0
+
+
 async def test_infrastructure_errors_repeat_the_chunk_and_blame_nobody(lab: Lab) -> None:
     tries = 0
 

@@ -206,6 +206,11 @@ def test_an_event_on_another_domain_s_topic_is_parked() -> None:
     assert "belongs on" in reason(record(0, STUDENT), topic="skillcore.chat.events.v1")
 
 
+def test_72_a_payload_that_names_another_tenant_is_parked() -> None:
+    assert "another tenant" in reason(of(body(tenant_id="elsewhere")))
+    assert event(of(body(tenant_id="grand-bend"))).n == 1
+
+
 def test_reasons_and_tenants_of_parked_records_quote_nothing() -> None:
     parked = door(record(0, STUDENT, value=json.dumps({"student_id": CANARY, CANARY: 1}).encode()))
 
