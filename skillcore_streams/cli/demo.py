@@ -43,7 +43,7 @@ LOG_WIDTH = 112
 @click.command()
 @click.option("--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_DIR / "demo",
               show_default=".stack/demo/", help="Folder of the stack, the logs and the report. Each run begins afresh.")
-@click.option("--rate", default=4000.0, show_default=True, type=click.FloatRange(100), help="Events sent a second.")
+@click.option("--rate", default=3000.0, show_default=True, type=click.FloatRange(100), help="Events sent a second.")
 @click.option("--quick", is_flag=True, help="The first 40 school days only; the kill -9 and the garbage stay.")
 @click.option("--keep/--no-keep", default=None, help="Leave stack and workers running. Default: on a terminal.")
 @click.option("--stop", is_flag=True, help="Stop what an earlier demonstration left running.")

@@ -188,7 +188,7 @@ async def _life(db: Any) -> tuple[list[Step], str]:
     for job in await db.fetch(ORDERED, absent["event_key"]):
         ordered = f"Job {job['kind']} is ordered; it is {job['state']}."
         steps.append(Step(job["created_at"], ordered, f"queue {job['queue']}"))
-    return steps, absent["id"]
+    return steps, mark["id"]
 
 
 def short(id: str) -> str:

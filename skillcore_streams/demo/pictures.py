@@ -16,7 +16,7 @@ _ids = count(1)
 
 KINDS = (("unexcused", "absent, unexcused"), ("excused", "absent, excused"), ("tardy", "tardy"),
          ("other", "part of the day"))
-TIERS = (("at_risk_5", "5 % of days missed", 5), ("chronic_10", "10 %, chronic", 10), ("severe_20", "20 %, severe", 20))
+TIERS = (("at_risk_5", "5 %, at risk", 5), ("chronic_10", "10 %, chronic", 10), ("severe_20", "20 %, severe", 20))
 
 
 def svg(height: float, title: str, told: str, parts: Iterable[str], width: int = WIDTH) -> str:
@@ -125,7 +125,7 @@ def whole(school: School) -> str:
 
 def reached(found: Sequence[tuple[str, date]], first: date, last: date, students: int) -> str:
     """How many students had reached each threshold, by day."""
-    left, right, top, high, width = 44, 150, 14, 220, 600
+    left, right, top, high, width = 40, 124, 34, 200, 470
     floor, span = top + high, max(1, (last - first).days)
     most = nice(max((sum(tier == name for tier, _ in found) for name, *_ in TIERS), default=1) or 1)
 
@@ -143,7 +143,7 @@ def reached(found: Sequence[tuple[str, date]], first: date, last: date, students
             path += f"H{x(day):.1f}V{floor - high * number / most:.1f}"
         path += f"H{x(last):.1f}"
         parts.append(f'<path class="step {name}" d="{path}"><title>{words}: {number} students</title></path>')
-        ends.append(_End(floor - high * number / most, f"{number}  {words}", name))
+        ends.append(_End(floor - high * number / most, f"{number}: {words}", name))
         told.append(f"{number} of {students} students reached {words}")
     for lower, upper in pairwise(ends):
         upper.y = max(upper.y, lower.y + 17)
@@ -154,7 +154,7 @@ def reached(found: Sequence[tuple[str, date]], first: date, last: date, students
     ]
     month = date(first.year, first.month, 1)
     while month <= last:
-        if month >= first:
+        if month >= first and (month.month % 2 == 1 or span < 120):
             parts.append(f'<text class="tick" x="{x(month):.1f}" y="{floor + 18}">{month:%b}</text>')
         month = date(month.year + month.month // 12, month.month % 12 + 1, 1)
     title = "Students who had reached a threshold of absence, by day"
@@ -163,7 +163,7 @@ def reached(found: Sequence[tuple[str, date]], first: date, last: date, students
 
 def histogram(days_absent: dict[int, int], enrolled: int) -> str:
     """Students by the days they missed in the year."""
-    left, right, top, high, width = 44, 10, 34, 200, 440
+    left, right, top, high, width = 40, 10, 34, 200, 470
     floor = top + high
     last = max([*days_absent, int(enrolled / 10) + 1])
     most = nice(max(days_absent.values(), default=1))
@@ -219,7 +219,7 @@ def _grid(left: float, right: float, top: float, floor: float, most: float, name
         yield f'<line class="grid" x1="{left:g}" x2="{right:g}" y1="{y:.1f}" y2="{y:.1f}"/>'
         yield f'<text class="tick" x="{left - 8:g}" y="{y + 4:.1f}" text-anchor="end">{words}</text>'
     if name:
-        yield f'<text class="tick" x="{right:g}" y="{top - 5:.1f}" text-anchor="end">{name}</text>'
+        yield f'<text class="tick" x="{left + 4:g}" y="{top - 5:.1f}">{name}</text>'
 
 
 def _rect(kind: str, x: float, y: float, width: float, height: float, said: str = "") -> str:

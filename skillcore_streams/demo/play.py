@@ -288,8 +288,10 @@ class Play:
         logs = ", ".join(str(worker.log) for worker in self._crew.workers.values())
         behind = [f"{topic}-{partition} stands at {look.next.get((topic, partition), 0)} of {end}"
                   for (topic, partition), end in look.ends.items() if end > look.next.get((topic, partition), 0)]
+        calls = [f"{count} calls of {kind} have failed ({state})"
+                 for (queue, kind, state), count in look.jobs.items() if queue == "handler-calls"]
         return (
-            f"Nothing has moved for {PATIENCE:.0f} s: {'; '.join(behind) or 'no partition is behind'}; outbox "
+            f"Nothing has moved for {PATIENCE:.0f} s: {'; '.join([*behind, *calls]) or 'nobody is behind'}; outbox "
             f"{look.outbox}, jobs to be run {self._scene.jobs_left(look)}. The workers' logs: {logs}"
         )
 

@@ -212,9 +212,9 @@ def _year_line(school: School) -> Table:
     grid.add_column(style="red", width=44, no_wrap=True)
     grid.add_column()
     absent = school.sum("excused") + school.sum("unexcused")
-    grid.add_row(Text(school.name, "bold"), blocks, f"{school.students} students, {days:,} student-days")
+    grid.add_row(Text(school.name, "bold"), blocks, f"{school.students} students, {days:,} days")
     grid.add_row("", Text("absent by week", "dim"), f"{share(school.sum('present'), days)} present, "
-                 f"{share(absent, days)} absent, {share(school.sum('tardy'), days)} tardy")
+                 f"{share(absent, days)} absent")
     return grid
 
 
