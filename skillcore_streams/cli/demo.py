@@ -177,7 +177,7 @@ def _ours(folder: Path) -> Iterator[None]:
             raise DemoFailed(f"Another demonstration is at work in {folder}. Wait for it, or use --dir.") from None
         if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
             raise DemoFailed(f"{folder} holds something that is not a demonstration. Choose another --dir.")
-        stop_all(folder)
+        stop_all(folder, at_once=True)
         Stack(folder).remove()
         folder.mkdir()
         (folder / MARKER).write_text("{}")
@@ -196,7 +196,7 @@ def _ending_cleanly(folder: Path) -> Iterator[_Outcome]:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         if not outcome.keep:
-            stop_all(folder)
+            stop_all(folder, at_once=True)
             Stack(folder).down()
         if outcome.finished and not outcome.keep:
             _clear(folder)

@@ -133,11 +133,14 @@ def left_running(dir: Path) -> list[Worker]:
     return [w for w in (Worker(pid.parent.name, pid.parent) for pid in homes) if w.pid()]
 
 
-def stop_all(dir: Path) -> list[str]:
-    """Stop every worker that a demonstration in this folder has left running. Returns their names."""
+def stop_all(dir: Path, *, at_once: bool = False) -> list[str]:
+    """Stop every worker that a demonstration in this folder has left running. Returns their names.
+
+    `at_once` is kill -9: for Ctrl-C, and where the data goes too, so that nobody waits for goodbyes.
+    """
     running = left_running(dir)
     for worker in running:
-        worker.request_stop()
+        worker.kill() if at_once else worker.request_stop()
     wait_until(lambda: not any(w.pid() for w in running), Worker.patience)
     for worker in running:
         worker.stop()  # by force what did not listen; and the pid file goes
