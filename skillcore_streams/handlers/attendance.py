@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
@@ -27,7 +28,7 @@ from skillcore_streams.queues.attendance_aggregation import (
 from skillcore_streams.queues.intervention_detection import DetectRisk
 from skillcore_streams.queues.notification_delivery import NORMAL, DeliverNotification
 from skillcore_streams.queues.report_generation import AttendanceLetter
-from skillcore_streams.rules.attendance import SectionMark, day_from_sections, run_around
+from skillcore_streams.rules.attendance import FIRST_EVALUATED, SectionMark, day_from_sections, run_around
 from skillcore_streams.rules.calendar import school_year
 from skillcore_streams.runtime import Context, NotYet, derive_id, on
 
@@ -39,16 +40,74 @@ PERIOD_MINUTES = 50
 DAY_MINUTES = 7 * PERIOD_MINUTES
 """Of schools whose bell schedule is not known yet."""
 
-SAVE_DAYS = """
-    insert into attendance_day as a (tenant_id, student_id, day, school_year, school_id, category, code, attendance_id,
-                                     minutes_missed, arrival_time, said_at, said_by)
-    select * from unnest($1::text[], $2::uuid[], $3::date[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::uuid[],
-                         $9::int[], $10::time[], $11::timestamptz[], $12::uuid[])
-    on conflict (tenant_id, student_id, day) do update
-       set school_id = excluded.school_id, category = excluded.category, code = excluded.code,
-           attendance_id = excluded.attendance_id, minutes_missed = excluded.minutes_missed,
-           arrival_time = excluded.arrival_time, said_at = excluded.said_at, said_by = excluded.said_by
-     where a.attendance_id is null or (a.said_at, a.said_by) < (excluded.said_at, excluded.said_by)"""
+# What a saved day means for its year. Where no absence came or went and the school is the same, the year only goes on
+# to its latest marked day, and two ordinals say how far; the 20th day and everything else is recomputed from all rows.
+# `attendance_day` is read as it was before the statement: what was replaced. The years are held by the caller.
+AND_GO_ON = f"""
+    before as (
+        select a.tenant_id, a.student_id, a.day, a.school_year, a.school_id, a.category,
+               a.absence_event_id is not null as was_absent
+          from saved s join attendance_day a using (tenant_id, student_id, day)
+         where s.replaced
+    ), years as (
+        select s.tenant_id, s.student_id, s.school_year, max(s.day) as day,
+               (array_agg(s.school_id order by s.day desc))[1] as school_id,
+               coalesce(bool_or(s.category like 'absent%' or b.category like 'absent%' or b.school_id <> s.school_id),
+                        false) as changed
+          from saved s left join before b using (tenant_id, student_id, day)
+         group by s.tenant_id, s.student_id, s.school_year
+    ), standing as (
+        select t.tenant_id, t.student_id, t.school_year, t.school_id, t.day, y.as_of, y.days_enrolled, y.days_absent,
+               t.changed or y.as_of is null or y.school_id <> t.school_id or m.end_date is not null as recompute
+          from years t
+          join student_attendance_ytd y using (tenant_id, student_id, school_year)
+          left join student_membership m
+            on m.tenant_id = t.tenant_id and m.student_id = t.student_id and m.school_id = t.school_id
+    ), steps as materialized (  -- few: a chunk holds few schools and days
+        select d.*, last.day as until, last.ordinal - first.ordinal as days
+          from (select distinct tenant_id, school_id, school_year, as_of, day from standing
+                 where not recompute and day > as_of) d
+         cross join lateral (
+               select c.day, c.ordinal from school_calendar_days c
+                where c.tenant_id = d.tenant_id and c.school_id = d.school_id and c.school_year = d.school_year
+                  and c.day <= d.day
+                order by c.day desc limit 1) last
+          join school_calendar_days first
+            on first.tenant_id = d.tenant_id and first.school_id = d.school_id and first.day = d.as_of
+    ), ways as (
+        select s.tenant_id, s.student_id, s.school_year, n.until, s.days_enrolled + n.days as days_enrolled,
+               s.recompute or s.day > s.as_of and n.until is null
+                           or s.days_absent > 0 and s.days_enrolled < {FIRST_EVALUATED}
+                          and s.days_enrolled + n.days >= {FIRST_EVALUATED} as recompute
+          from standing s
+          left join steps n
+            on n.tenant_id = s.tenant_id and n.school_id = s.school_id and n.school_year = s.school_year
+           and n.as_of = s.as_of and n.day = s.day
+    ), gone_on as (
+        update student_attendance_ytd y
+           set as_of = w.until, days_enrolled = w.days_enrolled,
+               rate = round(y.days_absent::numeric / w.days_enrolled, 5)
+          from ways w
+         where not w.recompute and w.until > y.as_of
+           and y.tenant_id = w.tenant_id and y.student_id = w.student_id and y.school_year = w.school_year
+    )
+    select tenant_id, student_id, school_year, day, school_id, was_absent from before
+     union all
+    select tenant_id, student_id, school_year, null, null, null from ways where recompute"""  # noqa: S608 - our own number
+
+SAVE_DAYS = f"""
+    with saved as (
+        insert into attendance_day as a (tenant_id, student_id, day, school_year, school_id, category, code,
+                                         attendance_id, minutes_missed, arrival_time, said_at, said_by)
+        select * from unnest($1::text[], $2::uuid[], $3::date[], $4::text[], $5::uuid[], $6::text[], $7::text[],
+                             $8::uuid[], $9::int[], $10::time[], $11::timestamptz[], $12::uuid[])
+        on conflict (tenant_id, student_id, day) do update
+           set school_id = excluded.school_id, category = excluded.category, code = excluded.code,
+               attendance_id = excluded.attendance_id, minutes_missed = excluded.minutes_missed,
+               arrival_time = excluded.arrival_time, said_at = excluded.said_at, said_by = excluded.said_by
+         where a.attendance_id is null or (a.said_at, a.said_by) < (excluded.said_at, excluded.said_by)
+        returning tenant_id, student_id, day, school_year, school_id, category, xmax <> 0 as replaced
+    ), {AND_GO_ON}"""  # noqa: S608 - our own text
 
 SAVE_SECTIONS = """
     insert into attendance_section as a (tenant_id, student_id, day, class_id, period, school_id, category, code,
@@ -73,15 +132,18 @@ SECTIONS = """
      order by s.said_at, s.said_by"""
 
 # A day that is only derived: a mark of the school itself stays.
-SAVE_DERIVED = """
-    insert into attendance_day as a (tenant_id, student_id, day, school_year, school_id, category, code, said_at,
-                                     said_by)
-    select * from unnest($1::text[], $2::uuid[], $3::date[], $4::text[], $5::uuid[], $6::text[], $7::text[],
-                         $8::timestamptz[], $9::uuid[])
-    on conflict (tenant_id, student_id, day) do update
-       set school_id = excluded.school_id, category = excluded.category, code = excluded.code,
-           said_at = excluded.said_at, said_by = excluded.said_by
-     where a.attendance_id is null"""
+SAVE_DERIVED = f"""
+    with saved as (
+        insert into attendance_day as a (tenant_id, student_id, day, school_year, school_id, category, code, said_at,
+                                         said_by)
+        select * from unnest($1::text[], $2::uuid[], $3::date[], $4::text[], $5::uuid[], $6::text[], $7::text[],
+                             $8::timestamptz[], $9::uuid[])
+        on conflict (tenant_id, student_id, day) do update
+           set school_id = excluded.school_id, category = excluded.category, code = excluded.code,
+               said_at = excluded.said_at, said_by = excluded.said_by
+         where a.attendance_id is null
+        returning tenant_id, student_id, day, school_year, school_id, category, xmax <> 0 as replaced
+    ), {AND_GO_ON}"""  # noqa: S608 - our own text
 
 FIRST_ABSENCE = """
     update attendance_day a set absence_event_id = t.event_id
@@ -128,10 +190,9 @@ IS_SECTION_MARKED = """
 IS_DAY_MARKED = """
     select 1 from attendance_day where tenant_id = $1 and student_id = $2 and day = $3 and attendance_id is not null"""
 
-KNOWN_DAYS = """
-    select a.tenant_id, a.student_id, a.day, a.school_id, a.absence_event_id is not null as was_absent
-      from unnest($1::text[], $2::uuid[], $3::date[]) as t (tenant_id, student_id, day)
-      join attendance_day a using (tenant_id, student_id, day)"""
+KNOWN_DAY = """
+    select tenant_id, student_id, day, school_id, absence_event_id is not null as was_absent
+      from attendance_day where tenant_id = $1 and student_id = $2 and day = $3"""
 
 NOTICE = """
     insert into absence_notices (tenant_id, student_id, day, event_key, retracted_at)
@@ -164,15 +225,14 @@ ALERT = """
 
 @on(AttendanceMarked, name="DailyAttendanceAggregationHandler")
 async def aggregate_attendance(events: list[AttendanceMarked], ctx: Context) -> None:
-    """Keep the newest mark of each day or class, then recompute those students' years. The school's day is a job."""
+    """Keep the newest mark of each day or class; recompute the years it changed. The school's day is a job."""
     held = await hold_years(ctx, [year_of(e) for e in events])
-    known = await known_days(ctx, events)
-    await save_days(ctx, newest(e for e in events if not of_a_section(e)))
+    change = await save_days(ctx, newest(e for e in events if not of_a_section(e)))
     sections = [e for e in events if of_a_section(e)]
     if sections:
         await save_sections(ctx, newest_sections(sections))
-        await derive_days(ctx, {day_of(e) for e in sections})
-    await after_days_changed(ctx, events, held, known)
+        change += await derive_days(ctx, {day_of(e) for e in sections})
+    await after_days_changed(ctx, events, held, change)
 
 
 @on(AttendanceCorrected, name="AttendanceCorrectionHandler")
@@ -180,7 +240,7 @@ async def correct_attendance(event: AttendanceCorrected, ctx: Context) -> None:
     """Supersede the mark by the same rule as a newer mark; all that follows from the day follows."""
     tenant, student, key = ctx.tenant, event.student_id, event.meta.key
     held = await hold_years(ctx, [year_of(event)])
-    known = await known_days(ctx, [event])
+    change = Change({(tenant, student, school_year(event.date))}, await known_days(ctx, event))
     await ctx.db.execute(
         AUDIT, tenant, student, event.attendance_id, event.corrected_at, event.date, event.old_code, event.new_code,
         event.new_category, event.reason, event.corrected_by, key,
@@ -193,7 +253,7 @@ async def correct_attendance(event: AttendanceCorrected, ctx: Context) -> None:
     else:
         await ctx.db.execute(CORRECT_SECTION, *place, *corrected, *said)
         await derive_days(ctx, {place})
-    await after_days_changed(ctx, [event], held, known)
+    await after_days_changed(ctx, [event], held, change)
 
 
 @on(StudentAbsent, name="AbsenceNotificationHandler")
@@ -253,6 +313,28 @@ Day = tuple[str, UUID, date]
 """Tenant, student, day."""
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What saved days have changed: years to be recomputed from their rows, and what replaced days were before."""
+
+    years: set[tuple[str, UUID, str]]
+    before: list[Any]
+
+    def __add__(self, other: Change) -> Change:
+        return Change(self.years | other.years, self.before + other.before)
+
+
+def changed(rows: Iterable[Any]) -> Change:
+    """The answer of AND_GO_ON."""
+    change = Change(set(), [])
+    for row in rows:
+        if row["day"] is None:
+            change.years.add((row["tenant_id"], row["student_id"], row["school_year"]))
+        else:
+            change.before.append(row)
+    return change
+
+
 def of_a_section(event: AttendanceMarked) -> bool:
     """A mark of one class or period; otherwise it is the school's mark of the whole day."""
     return event.class_id is not None or event.period is not None
@@ -288,16 +370,17 @@ def newest_sections(events: Iterable[AttendanceMarked]) -> list[AttendanceMarked
     return [last[key] for key in sorted(last)]
 
 
-async def save_days(ctx: Context, marks: Sequence[AttendanceMarked]) -> None:
+async def save_days(ctx: Context, marks: Sequence[AttendanceMarked]) -> Change:
     """Upsert by (marked_at, event id): an older mark changes nothing."""
-    if marks:
-        await ctx.db.execute(
-            SAVE_DAYS,
-            [e.meta.tenant for e in marks], [e.student_id for e in marks], [e.date for e in marks],
-            [school_year(e.date) for e in marks], [e.school_id for e in marks], [e.category for e in marks],
-            [e.code for e in marks], [e.attendance_id for e in marks], [e.minutes_missed for e in marks],
-            [e.arrival_time for e in marks], [e.marked_at for e in marks], [e.meta.key for e in marks],
-        )
+    if not marks:
+        return Change(set(), [])
+    return changed(await ctx.db.fetch(
+        SAVE_DAYS,
+        [e.meta.tenant for e in marks], [e.student_id for e in marks], [e.date for e in marks],
+        [school_year(e.date) for e in marks], [e.school_id for e in marks], [e.category for e in marks],
+        [e.code for e in marks], [e.attendance_id for e in marks], [e.minutes_missed for e in marks],
+        [e.arrival_time for e in marks], [e.marked_at for e in marks], [e.meta.key for e in marks],
+    ))
 
 
 async def save_sections(ctx: Context, marks: Sequence[AttendanceMarked]) -> None:
@@ -339,13 +422,12 @@ async def section_of(ctx: Context, event: AttendanceCorrected) -> tuple[UUID, st
     raise NotYet("the attendance mark that is corrected")
 
 
-async def known_days(ctx: Context, events: Sequence[Marked]) -> list[Any]:
-    """What these days were before: their school, and whether an unexcused absence was already told."""
-    days = sorted({day_of(e) for e in events})
-    return await ctx.db.fetch(KNOWN_DAYS, [d[0] for d in days], [d[1] for d in days], [d[2] for d in days])
+async def known_days(ctx: Context, event: AttendanceCorrected) -> list[Any]:
+    """What the day was before: its school, and whether an unexcused absence was already told."""
+    return await ctx.db.fetch(KNOWN_DAY, *day_of(event))
 
 
-async def derive_days(ctx: Context, days: set[Day]) -> None:
+async def derive_days(ctx: Context, days: set[Day]) -> Change:
     """What the marked classes say of a day that the school itself has not marked."""
     keys = sorted(days)
     rows = await ctx.db.fetch(
@@ -361,34 +443,33 @@ async def derive_days(ctx: Context, days: set[Day]) -> None:
         )
         for _, marks in derived
     ]
-    await ctx.db.execute(
+    return changed(await ctx.db.fetch(
         SAVE_DERIVED,
         [k[0] for k, _ in derived], [k[1] for k, _ in derived], [k[2] for k, _ in derived],
         [school_year(k[2]) for k, _ in derived], [marks[-1]["school_id"] for _, marks in derived],
         categories, ["derived"] * len(derived),
         [marks[-1]["said_at"] for _, marks in derived], [marks[-1]["said_by"] for _, marks in derived],
-    )
+    ))
 
 
-async def after_days_changed(ctx: Context, events: Sequence[Marked], held: Held, known: Sequence[Any]) -> None:
+async def after_days_changed(ctx: Context, events: Sequence[Marked], held: Held, change: Change) -> None:
     """Years, first unexcused absences, and the schools' days of what was marked or corrected.
 
     A day whose absence was told earlier may have changed its category: notices and truancy cases follow it. One that
     has moved to another school is counted again in both.
     """
-    await recompute_years(ctx, held)
+    await recompute_years(ctx, held.only(change.years))
     await publish_absences(ctx, events, held)
-    told = [(r["tenant_id"], r["student_id"], r["day"]) for r in known if r["was_absent"]]
+    told = sorted((r["tenant_id"], r["student_id"], r["day"]) for r in change.before if r["was_absent"])
     if told:
         await ctx.db.execute(
             SETTLE_NOTICES, [d[0] for d in told], [d[1] for d in told], [d[2] for d in told], ctx.now
         )
-        years = {(tenant, student, school_year(day)) for tenant, student, day in told}
-        await settle_truancy(ctx, Held({key: held.asked[key] for key in sorted(years)}))
+        await settle_truancy(ctx, held.only((tenant, student, school_year(day)) for tenant, student, day in told))
 
     causes = {day_of(e): e for e in events}
     counted = {(e.meta.tenant, e.school_id, e.date): e for e in events}
-    for row in known:
+    for row in change.before:
         before = row["tenant_id"], row["school_id"], row["day"]
         counted.setdefault(before, causes[row["tenant_id"], row["student_id"], row["day"]])
     for (_, school, day), event in counted.items():
@@ -407,8 +488,8 @@ async def publish_absences(ctx: Context, events: Sequence[Marked], held: Held) -
     )
     if not rows:
         return
-    years = {(r["tenant_id"], r["student_id"], school_year(r["day"])) for r in rows}
-    unexcused = await unexcused_days(ctx, Held({key: held.asked[key] for key in sorted(years)}))
+    years = held.only((r["tenant_id"], r["student_id"], school_year(r["day"])) for r in rows)
+    unexcused = await unexcused_days(ctx, years)
     for row in sorted(rows, key=lambda r: (r["tenant_id"], r["student_id"], r["day"])):
         tenant, student, school, day = row["tenant_id"], row["student_id"], row["school_id"], row["day"]
         numbers = {d: n for n, d in unexcused.get((tenant, student, school_year(day), school), {}).items()}

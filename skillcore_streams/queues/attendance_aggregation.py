@@ -111,12 +111,16 @@ class Held:
         """Tenants, students and school years, for unnest()."""
         return [k[0] for k in self.asked], [k[1] for k in self.asked], [k[2] for k in self.asked]
 
+    def only(self, years: Iterable[tuple[str, UUID, str]]) -> Held:
+        """Some of them."""
+        return Held({year: self.asked[year] for year in sorted(set(years))})
 
-# Rows are made or locked in key order.
+
+# Rows are made or locked in key order; `where false` locks a row without writing it anew.
 HOLD = """
     insert into student_attendance_ytd as y (tenant_id, student_id, school_year)
     select * from unnest($1::text[], $2::uuid[], $3::text[])
-    on conflict (tenant_id, student_id, school_year) do update set school_id = y.school_id"""
+    on conflict (tenant_id, student_id, school_year) do update set school_id = y.school_id where false"""
 
 RECOMPUTE = """
     with facts as (
