@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -120,8 +120,7 @@ class Context:
         source = f"/skillcore/streams/{self._handler.id}"
         event_id = str(id or derive_id(origin.key, self._handler.id, self._count(origin)))
         event.with_meta(
-            replace(
-                origin,
+            origin._replace(
                 id=event_id,
                 source=source,
                 time=self.now,

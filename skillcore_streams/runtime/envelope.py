@@ -101,21 +101,13 @@ def _decode(record: Record, topic: str, partition: int, now: datetime, legacy_te
         raise Refused("no value (a tombstone): events are never deleted")
     if len(value) > MAX_VALUE:
         raise Refused(f"value of {len(value)} bytes, at most {MAX_VALUE} are read")
-    headers = dict(record.headers)
-    if len(headers) != len(record.headers):
-        raise Refused("a header name repeats")
-    if sum(len(v or b"") for v in headers.values()) > MAX_HEADERS:
-        raise Refused(f"headers of more than {MAX_HEADERS} bytes")
-
-    if "ce_type" in headers:
-        attributes = {k[3:]: _text(k, v) for k, v in headers.items() if k.startswith("ce_")}
-        if "traceparent" in headers:
-            attributes["traceparent"] = _text("traceparent", headers["traceparent"])
-        data = value
-    elif (headers.get("content-type") or b"").startswith(STRUCTURED):
-        attributes, data = _structured(value)
-    else:
-        attributes, data = _legacy(record, topic, partition, legacy_tenant)
+    attributes, content_type = _headers(record.headers)
+    data = value
+    if "type" not in attributes:
+        if content_type.startswith(STRUCTURED):
+            attributes, data = _structured(value)
+        else:
+            attributes, data = _legacy(record, topic, partition, legacy_tenant)
 
     cls = _event_class(attributes, topic)
     if b"\\u0000" in data and _holds_nul(json.loads(data)):
@@ -138,18 +130,31 @@ def _holds_nul(value: object) -> bool:
     return isinstance(value, str) and "\0" in value
 
 
-def _text(name: str, value: bytes | None) -> str:
-    if value is None:
-        raise Refused(f"header {_shown(name)} has no value")
-    if len(value) > MAX_ATTRIBUTE:
-        raise Refused(f"header {_shown(name)} is longer than {MAX_ATTRIBUTE} bytes")
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        raise Refused(f"header {_shown(name)} is not UTF-8") from None
-    if "\0" in text:
-        raise Refused(f"header {_shown(name)} holds a NUL character")
-    return text
+def _headers(headers: Sequence[tuple[str, bytes | None]]) -> tuple[dict[str, str], bytes]:
+    """CloudEvents attributes by name, and the content type. One loop: it runs for every record there is."""
+    attributes: dict[str, str] = {}
+    content_type = b""
+    names = set()
+    size = 0
+    for name, value in headers:
+        if value is None:
+            raise Refused(f"header {_shown(name)} has no value")
+        names.add(name)
+        size += len(value)
+        attribute = name[3:] if name.startswith("ce_") else name if name == "traceparent" else None
+        if attribute is not None:
+            if len(value) > MAX_ATTRIBUTE:
+                raise Refused(f"header {_shown(name)} is longer than {MAX_ATTRIBUTE} bytes")
+            if b"\0" in value:
+                raise Refused(f"header {_shown(name)} holds a NUL character")
+            attributes[attribute] = value.decode()
+        elif name == "content-type":
+            content_type = value
+    if len(names) != len(headers):
+        raise Refused("a header name repeats")
+    if size > MAX_HEADERS:
+        raise Refused(f"headers of more than {MAX_HEADERS} bytes")
+    return attributes, content_type
 
 
 def _shown(name: str) -> str:
@@ -239,18 +244,19 @@ _ATTRIBUTES = frozenset(
 def _meta(attributes: dict[str, str], now: datetime) -> Meta:
     if attributes.get("specversion") != "1.0":
         raise Refused("ce_specversion must be 1.0")
-    missing = [n for n in ("id", "source", "time", "tenantid") if not attributes.get(n)]
-    if missing:
+    event_id, source = attributes.get("id"), attributes.get("source")
+    tenant, said = attributes.get("tenantid"), attributes.get("time")
+    if not (event_id and source and tenant and said):
+        missing = [n for n in ("id", "source", "time", "tenantid") if not attributes.get(n)]
         raise Refused(f"missing CloudEvents attribute: {', '.join(missing)}")
     try:
-        time = datetime.fromisoformat(attributes["time"])
+        time = datetime.fromisoformat(said)
     except ValueError:
         raise Refused("ce_time is not an RFC 3339 time") from None
     if time.tzinfo is None:
         raise Refused("ce_time has no offset from UTC")
     if not OLDEST <= time <= now + CLOCK_SKEW:
         raise Refused("ce_time lies before the year 2000 or more than a day ahead")
-    tenant, source, event_id = attributes["tenantid"], attributes["source"], attributes["id"]
     key = derive_id(tenant, source, event_id)
     return Meta(
         tenant=tenant,
@@ -261,7 +267,7 @@ def _meta(attributes: dict[str, str], now: datetime) -> Meta:
         correlation_id=attributes.get("correlationid") or str(key),
         causation_id=attributes.get("causationid"),
         actor_id=attributes.get("actorid"),
-        extra={k: v for k, v in attributes.items() if k not in _ATTRIBUTES},
+        extra={k: v for k, v in attributes.items() if k not in _ATTRIBUTES} if attributes.keys() - _ATTRIBUTES else {},
     )
 
 
