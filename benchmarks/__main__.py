@@ -7,7 +7,7 @@
 | spine, stored | decodes, validates, fences, inbox and event store in Postgres; the type has no handler |
 | spine, attendance | the same, and the attendance handler's effects: days, rates, thresholds, absences, jobs |
 
-Machines are noisy: compare ratios and CPU per event of one run, not rates of two. CPU is the worker's, without Postgres'.
+Machines are noisy: compare ratios and CPU per event of one run. CPU is the worker's, without Postgres'.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ async def spine(topic: str, kafka: str, dsn: str, total: int) -> Figures:
         [(t, p, 0 if t == topic else end) for (t, p), (_, end) in rows.items()],
     )
     target = sum(end for (t, _), (_, end) in rows.items() if t == topic)
-    worker = subprocess.Popen(
+    worker = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs in this loop
         [Path(sys.executable).parent / "faust", "-A", "skillcore_streams", "worker", "-l", "error"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         env=os.environ | {
