@@ -44,7 +44,7 @@ from skillcore_streams.runtime import chunk, inbox, progress
 from skillcore_streams.runtime.context import Order
 from skillcore_streams.runtime.core import Core
 from skillcore_streams.runtime.envelope import Arrival, decode, encode
-from skillcore_streams.runtime.jobs import Executor
+from skillcore_streams.runtime.executor import Executor
 from skillcore_streams.runtime.messages import Event, Job, Message, Meta, derive_id
 from skillcore_streams.runtime.registry import REGISTRY, Handler, Registry
 from skillcore_streams.runtime.transaction import Tx
@@ -326,6 +326,7 @@ async def _database(dsn: str, template: str = "template1") -> AsyncIterator[str]
     server = await asyncpg.connect(maintenance)
     try:
         await server.execute(f'create database {name} template "{template}"')
+        await server.execute(f"alter database {name} set synchronous_commit = off")  # nobody will miss it
         try:
             yield dsn.rsplit("/", 1)[0] + "/" + name
         finally:

@@ -29,7 +29,7 @@ from skillcore_streams.runtime import failpoints, health, progress
 from skillcore_streams.runtime.chunk import Chunk, deliver
 from skillcore_streams.runtime.core import Core, utc_now
 from skillcore_streams.runtime.errors import Infrastructure, Misconfigured
-from skillcore_streams.runtime.jobs import Executor
+from skillcore_streams.runtime.executor import Executor
 from skillcore_streams.runtime.messages import EVENT_TYPES
 from skillcore_streams.runtime.outbox import Publisher
 from skillcore_streams.runtime.registry import REGISTRY
@@ -84,7 +84,7 @@ class Worker(HardenedApp):
             postgres_back=self.postgres.back_again,
             worker_id=settings.worker_id,
             legacy_tenant=settings.legacy_tenant,
-            reseek=lambda chunk: self.consumer.reseek(TP(chunk.topic, chunk.partition)),
+            reseek=lambda topic, partition: self.consumer.reseek(TP(topic, partition)),
             published=self.publisher.wake,
             enqueued=self.executor.wake,
         )
@@ -160,7 +160,7 @@ class Worker(HardenedApp):
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("%s: the delivery itself failed, it comes again", chunk.lane, exc_info=error)
             await asyncio.sleep(1.0)
-            self.core.reseek(chunk)
+            self.core.reseek(chunk.topic, chunk.partition)
 
     async def next_offsets(self, tps: set[TP]) -> dict[TP, int]:
         """Where partitions begin: Postgres says. Those that cannot begin are missing, and say why in `refused`."""

@@ -127,7 +127,6 @@ create table job (
     run_at         timestamptz not null default clock_timestamp(),
     attempts       int         not null default 0,                  -- starts, recorded before the work begins
     max_attempts   int         not null default 5,
-    give_up_at     timestamptz,                                     -- end of patience with NotYet
     coalesce_key   text,                                            -- waiting jobs of one key are done by one run
     hold_key       text,                                            -- calls of one key run in the order of hold_seq
     hold_seq       bigint,

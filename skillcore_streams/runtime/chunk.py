@@ -22,20 +22,18 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 from skillcore_streams import metrics
 from skillcore_streams.runtime import dead_letters, failures, inbox, jobs, progress
+from skillcore_streams.runtime.core import Core
 from skillcore_streams.runtime.envelope import Arrival, Parked, Record, decode
 from skillcore_streams.runtime.errors import Fenced, Infrastructure, SavepointsSpent
 from skillcore_streams.runtime.failpoints import failpoint
 from skillcore_streams.runtime.flood import PROBE_EVERY, Flooded, Outcome
+from skillcore_streams.runtime.jobs import FailedCall
 from skillcore_streams.runtime.messages import Event
 from skillcore_streams.runtime.registry import Handler
-from skillcore_streams.runtime.transaction import FailedCall, Tx
-
-if TYPE_CHECKING:
-    from skillcore_streams.runtime.core import Core
+from skillcore_streams.runtime.transaction import Tx
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +85,7 @@ async def deliver(chunk: Chunk, core: Core) -> None:
             await _settle(chunk, core, at_once)
     except Fenced:
         if chunk.is_current():
-            core.reseek(chunk)  # Postgres says where to go on, and whether a COMMIT whose answer was lost succeeded
+            core.reseek(chunk.topic, chunk.partition)  # Postgres says where to go on, and whether a COMMIT whose answer was lost succeeded
 
 
 async def _settle(chunk: Chunk, core: Core, call: Call) -> None:

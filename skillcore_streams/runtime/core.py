@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from skillcore_streams.runtime.chunk import Chunk
 from skillcore_streams.runtime.context import Clock
 from skillcore_streams.runtime.errors import Fenced, Infrastructure
 from skillcore_streams.runtime.flood import FloodGuard
@@ -67,7 +66,7 @@ class Core:
     finished: dict[tuple[str, int], int] = field(default_factory=dict)
     """(topic, partition) -> Kafka timestamp (ms) of the last record committed here."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    reseek: Callable[[Chunk], None] = lambda chunk: None
+    reseek: Callable[[str, int], None] = lambda topic, partition: None
     published: Callable[[str], None] = lambda lane: None
     enqueued: Callable[[], None] = lambda: None
 

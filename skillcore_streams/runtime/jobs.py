@@ -1,52 +1,25 @@
-"""Table `job`: work that may wait. Inserted in the transaction that orders it, run by a small executor.
+"""Table `job`: work that may wait. A row is inserted in the transaction that orders it; who runs it is not known here.
 
-The executor runs what has a function: failed handler calls and the jobs of queues that are registered. The job engine
-replaces it and takes the same rows over; nothing else knows how a job is run.
-
-A start is recorded before the work begins, so work that kills its worker runs out of attempts. A job's effects and its
-completion are one transaction, guarded by the lease: a worker that lost its lease commits nothing.
+Failed handler calls are rows of the internal queue `handler-calls`: one retry machine for events and jobs.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
-import time
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from pydantic import ValidationError
-
-from skillcore_streams import metrics
 from skillcore_streams.runtime import dead_letters, failures
-from skillcore_streams.runtime.context import Clock, Database, Order
-from skillcore_streams.runtime.errors import Infrastructure, PermanentError
-from skillcore_streams.runtime.failpoints import failpoint
-from skillcore_streams.runtime.messages import EVENT_TYPES, JOB_TYPES, QUEUES, Job, Message, Meta, derive_id
-from skillcore_streams.runtime.registry import Handler, Registry
-
-if TYPE_CHECKING:
-    from skillcore_streams.runtime.transaction import FailedCall
-
-log = logging.getLogger(__name__)
+from skillcore_streams.runtime.context import Database, Order
+from skillcore_streams.runtime.messages import Event, derive_id
+from skillcore_streams.runtime.registry import Handler
 
 CALLS = "handler-calls"
 """The internal queue of failed handler calls."""
 
-LEASE = 60
-"""Seconds a started job belongs to its worker. Longer than any job may run here."""
-
-JOB_LIMIT = 30.0
-"""Seconds one job may run."""
-
-BATCH = 10
-"""Jobs claimed at once. Claimed ones have spent an attempt, so few of them should be waiting if we die."""
-
-KEEP_COMPLETED, KEEP_FAILED = "24 hours", "7 days"
-"""As the seed's queues: removeOnComplete and removeOnFail by age."""
+AT_ONCE = failures.Wait(timedelta(0))
+"""A call that was not tried: due now, no attempt spent."""
 
 INSERT = """
     insert into job (id, tenant_id, queue, kind, payload, priority, run_at, max_attempts, coalesce_key,
@@ -61,73 +34,33 @@ INSERT = """
     on conflict (id) do nothing"""
 
 INSERT_CALL = """
-    insert into job (id, tenant_id, queue, kind, payload, run_at, attempts, max_attempts, give_up_at,
+    insert into job (id, tenant_id, queue, kind, payload, run_at, attempts, max_attempts,
                      hold_key, hold_seq, event_key, correlation_id, causation_id, actor_id, errors, state, finished_at)
-    values ($1, $2, 'handler-calls', $3, $4, clock_timestamp() + make_interval(secs => $5), $6, $7, $8,
-            $9, $10, $11, $12, $13, $14, $15, $16, case when $16 = 'failed' then clock_timestamp() end)
+    values ($1, $2, 'handler-calls', $3, $4, clock_timestamp() + make_interval(secs => $5), $6, $7,
+            $8, $9, $10, $11, $12, $13, $14, $15, case when $15 = 'failed' then clock_timestamp() end)
     on conflict (id) do nothing"""
-
-CLAIM = f"""
-    update job j
-       set state = 'running', attempts = attempts + 1, lease = $1, worker = $2,
-           leased_until = clock_timestamp() + interval '{LEASE} s'
-      from (select id from job c
-             where state = 'waiting' and run_at <= clock_timestamp() and queue = any($3::text[])
-               and (queue, kind) in (select * from unnest($4::text[], $5::text[]))
-               and (hold_key is null or not exists (
-                    select 1 from job b where b.hold_key = c.hold_key and b.hold_seq < c.hold_seq
-                       and b.state in ('waiting', 'running')))
-             order by priority, run_at
-             limit $6
-               for update skip locked) due
-     where j.id = due.id
-    returning j.*"""  # noqa: S608 - our own constant
-
-STILL_OURS = "select 1 from job where id = $1 and lease = $2 and state = 'running' for update"
-
-SHARE_RUN = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
-
-ABSORB = """
-    update job set state = 'completed', lease = null, leased_until = null, finished_at = clock_timestamp()
-     where coalesce_key = $1 and id <> $2 and (state = 'waiting' or state = 'running' and lease = $3)"""
-
-COMPLETE = """
-    update job set state = 'completed', lease = null, leased_until = null, finished_at = clock_timestamp()
-     where id = $1"""
-
-AGAIN = """
-    update job
-       set state = 'waiting', lease = null, leased_until = null, attempts = attempts - $3,
-           run_at = clock_timestamp() + make_interval(secs => $2), errors = errors || $4::jsonb
-     where id = $1"""
-
-FAIL = """
-    update job
-       set state = 'failed', lease = null, leased_until = null, finished_at = clock_timestamp(),
-           errors = errors || $2::jsonb
-     where id = $1"""
-
-LOST = """
-    select id, attempts, max_attempts from job
-     where state = 'running' and leased_until < clock_timestamp() for update skip locked"""
-
-PRUNE = f"""
-    delete from job where id in (
-        select id from job
-         where state = 'completed' and finished_at < clock_timestamp() - interval '{KEEP_COMPLETED}'
-            or state = 'failed' and finished_at < clock_timestamp() - interval '{KEEP_FAILED}'
-         limit 5000)"""  # noqa: S608 - our own constants
 
 HELD = """
     select distinct hold_key from job
      where hold_key = any($1::text[]) and state in ('waiting', 'running')"""
 
-THE_EVENT = "select * from event where event_key = $1 order by seq limit 1"
+
+@dataclass(frozen=True, slots=True)
+class FailedCall:
+    """A call to be made later: `error` is None when it waits behind a failed one, or was not tried at all.
+
+    `offset` is the record's, the order in which held calls run.
+    """
+
+    handler: Handler
+    event: Event
+    error: BaseException | None
+    offset: int
 
 
-def hold_key(handler: Handler, event: Message) -> str:
+def hold_key(handler: Handler, event: Event) -> str:
     """What later calls queue behind: (handler, tenant, partition key)."""
-    return f"{handler.id}/{event.meta.tenant}/{event.partition_key()}"  # type: ignore[attr-defined]
+    return f"{handler.id}/{event.meta.tenant}/{event.partition_key()}"
 
 
 async def held(db: Database, keys: Sequence[str]) -> set[str]:
@@ -161,9 +94,7 @@ async def insert_calls(db: Database, failed: Sequence[FailedCall], worker: str, 
     for call in failed:
         meta, error = call.event.meta, call.error
         job_id = derive_id(meta.key, "call", call.handler.id)
-        outcome = failures.decide(error, 1, now=now, first_at=now) if error is not None else failures.Wait(
-            failures.FIRST_WAIT * 0
-        )
+        outcome = AT_ONCE if error is None else failures.decide(error, 1, now=now, first_at=now)
         dead = isinstance(outcome, failures.Dead)
         await db.execute(
             INSERT_CALL,
@@ -174,197 +105,19 @@ async def insert_calls(db: Database, failed: Sequence[FailedCall], worker: str, 
             0.0 if isinstance(outcome, failures.Dead) else outcome.wait.total_seconds(),
             0 if isinstance(outcome, failures.Wait) else 1,
             failures.ATTEMPTS,
-            now + failures.PATIENCE,
             hold_key(call.handler, call.event) if call.handler.hold else None,
             call.offset,
             meta.key,
             meta.correlation_id,
             meta.id,
             meta.actor_id,
-            json.dumps([_entry(error, worker, now)] if error is not None else []),
+            json.dumps([attempt_entry(error, worker, now)] if error is not None else []),
             "failed" if dead else "waiting",
         )
         if error is not None and isinstance(outcome, failures.Dead):
             await dead_letters.bury(db, job_id, failures.fingerprint(error), outcome.reason)
 
 
-def _entry(error: BaseException, worker: str, now: datetime) -> dict[str, str]:
+def attempt_entry(error: BaseException, worker: str, now: datetime) -> dict[str, str]:
+    """What is kept of a failed attempt: when, where, and a sentence without data."""
     return {"at": now.isoformat(), "worker": worker, "error": failures.describe(error)}
-
-
-class Executor:
-    """Claims due jobs in small batches and runs them, a few at a time. `wake()` when something was just inserted."""
-
-    def __init__(
-        self,
-        transaction: Callable[..., Any],
-        registry: Registry,
-        clock: Clock,
-        worker: str,
-        published: Callable[[str], None],
-        concurrency: int = 2,
-    ) -> None:
-        self._transaction = transaction
-        self._registry = registry
-        self._clock = clock
-        self._worker = worker
-        self._published = published
-        self._slots = asyncio.Semaphore(concurrency)
-        self._wake = asyncio.Event()
-        runnable = [(CALLS, h.id) for h in registry.events()]
-        for handler in registry.jobs():
-            cls = handler.message
-            assert issubclass(cls, Job)
-            runnable.append((cls.__queue__.name, cls.__kind__))
-        self._queues = sorted({q for q, _ in runnable})
-        self._runnable = [q for q, _ in runnable], [k for _, k in runnable]
-
-    def wake(self) -> None:
-        """Look for work now rather than at the next poll."""
-        self._wake.set()
-
-    async def wait(self, seconds: float) -> None:
-        """Until woken, or for so long."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-        self._wake.clear()
-
-    async def run_due(self) -> int:
-        """Claim and run what is due. Returns how many jobs were started."""
-        lease = uuid4()
-        async with self._transaction() as db:
-            rows = await db.fetch(CLAIM, lease, self._worker, self._queues, *self._runnable, BATCH)
-        if rows:
-            await failpoint("job.claimed")
-            rows.sort(key=lambda row: (row["priority"], row["run_at"]))  # RETURNING has no order
-            await asyncio.gather(*(self._guarded(dict(row)) for row in rows))
-        return len(rows)
-
-    async def reap(self) -> int:
-        """Give back jobs whose worker was lost while it ran them; what has no attempts left is dead-lettered."""
-        async with self._transaction() as db:
-            lost = await db.fetch(LOST)
-            for row in lost:
-                error = WorkerLost("its worker was lost while it ran")
-                await self._settle(db, dict(row), failures.decide(
-                    error, row["attempts"], now=self._clock(), first_at=self._clock(), attempts=row["max_attempts"]
-                ), error)
-            await db.execute(PRUNE)
-        return len(lost)
-
-    async def _guarded(self, row: dict[str, Any]) -> None:
-        async with self._slots:
-            began = time.monotonic()
-            status = "interrupted"
-            try:
-                status = await self._run(row)
-            except Infrastructure as error:
-                log.warning("job %s of %s interrupted, handed back: %s", row["id"], row["queue"], error)
-                await self._hand_back(row)
-            took = time.monotonic() - began
-            metrics.bullmq_processing_duration_seconds.labels(row["queue"], status).observe(took)
-
-    async def _hand_back(self, row: dict[str, Any]) -> None:
-        """Nobody's fault: another try, without spending an attempt. If this fails too, the lease runs out."""
-        try:
-            async with self._transaction() as db:
-                if await db.fetchval(STILL_OURS, row["id"], row["lease"]) is not None:
-                    await db.execute(AGAIN, row["id"], 1.0, 1, "[]")
-        except Infrastructure:
-            log.warning("job %s stays leased until its lease runs out", row["id"])
-
-    async def _run(self, row: dict[str, Any]) -> str:
-        """One start of one job, to its commit. Returns what became of it, for the metrics."""
-        from skillcore_streams.runtime.transaction import Tx
-
-        lane = f"jobs-{row['event_key']}"
-        try:
-            async with self._transaction() as db:
-                if row["coalesce_key"]:
-                    await db.execute(SHARE_RUN, row["coalesce_key"])  # one run of a key at a time
-                if await db.fetchval(STILL_OURS, row["id"], row["lease"]) is None:
-                    return "done elsewhere"
-                if row["coalesce_key"]:  # take in all that waits: what follows sees their committed rows
-                    await db.execute(ABSORB, row["coalesce_key"], row["id"], row["lease"])
-                tx = Tx(db, self._clock, lane)
-                async with tx.savepoint():
-                    handler, message = await self._load(db, row)
-                    await tx.call(handler, [message], limit=JOB_LIMIT)
-                await tx.flush(self._worker)
-                await db.execute(COMPLETE, row["id"])
-                await failpoint("job.ran")
-        except Infrastructure:
-            raise
-        except Exception as error:
-            await self._failed(row, error)
-            return "failed"
-        await failpoint("job.committed")
-        if tx.effects.publications:
-            self._published(lane)
-        return "completed"
-
-    async def _failed(self, row: dict[str, Any], error: Exception) -> None:
-        now = self._clock()
-        outcome = failures.decide(
-            error, row["attempts"], now=now, first_at=row["created_at"], attempts=row["max_attempts"]
-        )
-        log.info(
-            "%s %s, attempt %d: %s -> %s", row["queue"], row["kind"], row["attempts"], failures.describe(error),
-            type(outcome).__name__,
-        )
-        async with self._transaction() as db:
-            if await db.fetchval(STILL_OURS, row["id"], row["lease"]) is not None:
-                await self._settle(db, row, outcome, error)
-
-    async def _settle(
-        self,
-        db: Database,
-        row: dict[str, Any],
-        outcome: failures.Retry | failures.Wait | failures.Dead,
-        error: BaseException,
-    ) -> None:
-        note = json.dumps([_entry(error, self._worker, self._clock())])
-        if isinstance(outcome, failures.Dead):
-            await db.execute(FAIL, row["id"], note)
-            await dead_letters.bury(db, row["id"], failures.fingerprint(error), outcome.reason)
-        elif isinstance(outcome, failures.Wait):
-            await db.execute(AGAIN, row["id"], outcome.wait.total_seconds(), 1, "[]")
-        else:
-            await db.execute(AGAIN, row["id"], outcome.wait.total_seconds(), 0, note)
-
-    async def _load(self, db: Database, row: dict[str, Any]) -> tuple[Handler, Message]:
-        """The function and the typed message of a row."""
-        message: Message
-        if row["queue"] == CALLS:
-            handler = self._registry.get(row["kind"])
-            stored = await db.fetchrow(THE_EVENT, row["event_key"])
-            if handler is None or stored is None:
-                raise PermanentError("the handler or the event of this call is gone")
-            message = EVENT_TYPES[stored["type"]].model_validate_json(stored["data"], extra="ignore")
-            message.with_meta(Meta(
-                tenant=stored["tenant_id"], id=stored["id"], source=stored["source"], time=stored["time"],
-                key=stored["event_key"], correlation_id=stored["correlation_id"], causation_id=stored["causation_id"],
-                actor_id=stored["actor_id"],
-            ))
-            return handler, message
-        cls = JOB_TYPES[row["queue"], row["kind"]]
-        try:
-            message = cls.model_validate_json(row["payload"])
-        except ValidationError:
-            raise PermanentError("the payload does not fit this job's class") from None
-        message.with_meta(Meta(
-            tenant=row["tenant_id"], id=str(row["id"]), source=f"/skillcore/jobs/{row['queue']}",
-            time=row["created_at"], key=row["id"], correlation_id=row["correlation_id"],
-            causation_id=row["causation_id"], actor_id=row["actor_id"],
-        ))
-        return self._registry.of(cls)[0], message
-
-
-class WorkerLost(Exception):
-    """A job's lease ran out: its worker died or was cut off while it ran."""
-
-
-__all__ = ["CALLS", "QUEUES", "Executor", "held", "hold_key", "insert", "insert_calls"]

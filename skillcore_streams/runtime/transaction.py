@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,6 +14,7 @@ from skillcore_streams.runtime.context import Clock, Context, Database, Effects
 from skillcore_streams.runtime.envelope import Parked
 from skillcore_streams.runtime.errors import SavepointsSpent
 from skillcore_streams.runtime.flood import Outcome
+from skillcore_streams.runtime.jobs import FailedCall
 from skillcore_streams.runtime.messages import Event, Message
 from skillcore_streams.runtime.registry import Handler
 
@@ -30,19 +30,6 @@ BATCH_LIMIT = 5.0
 
 class HandlerAborted(Exception):
     """A handler tried to end the process or swallowed a cancellation. Treated like any other failure of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class FailedCall:
-    """A call to be made later: `error` is None when it waits behind a failed one, or was not tried at all.
-
-    `offset` is the record's, the order in which held calls run.
-    """
-
-    handler: Handler
-    event: Event
-    error: BaseException | None
-    offset: int
 
 
 class Tx:

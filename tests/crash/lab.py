@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 
 from skillcore_streams import config, events, handlers, queues
-from skillcore_streams.runtime import Context, Event, Job, PermanentError, failpoints, failures, inbox, jobs, on, outbox
+from skillcore_streams.runtime import Context, Event, Job, PermanentError, executor, failpoints, failures, inbox, on, outbox
 from skillcore_streams.runtime import progress as standing
 from skillcore_streams.runtime.messages import Queue
 
@@ -110,10 +110,10 @@ async def recount(job: Recount, ctx: Context) -> None:
 failures.FIRST_WAIT = timedelta(milliseconds=100)
 outbox.TAKE_LEASE = outbox.TAKE_LEASE.replace(f"'{outbox.LEASE} s'", "'3 s'")
 outbox.LEFT = outbox.LEFT.replace(f"'{outbox.LEFT_FOR} s'", "'1 s'")
-jobs.CLAIM = jobs.CLAIM.replace(f"'{jobs.LEASE} s'", "'4 s'")
+executor.CLAIM = executor.CLAIM.replace(f"'{executor.LEASE} s'", "'4 s'")
 assert "'3 s'" in outbox.TAKE_LEASE
 assert "'1 s'" in outbox.LEFT
-assert "'4 s'" in jobs.CLAIM
+assert "'4 s'" in executor.CLAIM
 
 
 # Sabotage: builds of which the checker must not say that all is well.

@@ -46,7 +46,7 @@ async def lab(core_dsn: str) -> AsyncIterator[Lab]:
     core = Core(transaction=postgres.transaction, postgres_back=postgres.back_again, worker_id="w1", registry=registry)
     made = Lab(core, postgres, registry)
     core.clock = lambda: made.now
-    core.reseek = made.reseeks.append
+    core.reseek = lambda topic, partition: made.reseeks.append((topic, partition))
 
     async def sleep(seconds: float) -> None:
         made.slept.append(seconds)

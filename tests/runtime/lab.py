@@ -73,7 +73,7 @@ class Lab:
         self.core, self.postgres, self.registry = core, postgres, registry
         self.now = NOW
         self.slept: list[float] = []
-        self.reseeks: list[Chunk] = []
+        self.reseeks: list[tuple[str, int]] = []
 
     def handler(self, function: Callable[..., Any], message: type[Event] = Probe, *, batch: bool = False,
                 hold: bool = False, name: str | None = None) -> Handler:

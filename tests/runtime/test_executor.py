@@ -12,7 +12,7 @@ import pytest
 
 from skillcore_streams.runtime import Context, Job, NotYet, PermanentError, Queue, Snooze
 from skillcore_streams.runtime.chunk import deliver
-from skillcore_streams.runtime.jobs import Executor
+from skillcore_streams.runtime.executor import Executor
 from tests.runtime.lab import Echo, Lab, Probe, chunk, note, record
 
 QUEUE = Queue("tests")
