@@ -85,7 +85,8 @@ async def deliver(chunk: Chunk, core: Core) -> None:
             await _settle(chunk, core, at_once)
     except Fenced:
         if chunk.is_current():
-            core.reseek(chunk.topic, chunk.partition)  # Postgres says where to go on, and whether a COMMIT whose answer was lost succeeded
+            # Postgres says where to go on, and whether a COMMIT whose answer was lost succeeded.
+            core.reseek(chunk.topic, chunk.partition)
 
 
 async def _settle(chunk: Chunk, core: Core, call: Call) -> None:

@@ -25,7 +25,9 @@ async def core_dsn(postgres_dsn: str) -> AsyncIterator[str]:
     dsn = postgres_dsn.rsplit("/", 1)[0] + "/" + name
     await migrate(dsn)
     connection = await asyncpg.connect(dsn)
-    await connection.execute("create table effect (id bigint generated always as identity, handler text, event_key uuid, n int)")
+    await connection.execute(
+        "create table effect (id bigint generated always as identity, handler text, event_key uuid, n int)"
+    )
     await connection.close()
     yield dsn
     await server.execute(f"drop database {name} with (force)")

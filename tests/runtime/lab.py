@@ -44,7 +44,9 @@ class Record:
     timestamp: int = int(NOW.timestamp() * 1000)
 
 
-def record(offset: int, student: UUID | None = None, *, id: str | None = None, tenant: str = "grand-bend", **over: Any) -> Record:
+def record(
+    offset: int, student: UUID | None = None, *, id: str | None = None, tenant: str = "grand-bend", **over: Any
+) -> Record:
     """A valid record of a Probe, or with `headers`, `key`, `value` replaced."""
     student = student or uuid4()
     headers = {

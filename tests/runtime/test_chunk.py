@@ -368,7 +368,7 @@ async def test_a_record_that_killed_three_workers_has_its_calls_turned_into_jobs
     assert await lab.rows("select kind, attempts from job") == [{"kind": "tests.note", "attempts": 0}]
 
 
-async def test_a_record_that_cannot_be_stored_is_parked_and_stops_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_record_that_cannot_be_stored_is_parked_and_stops_nothing(lab: Lab) -> None:
     lab.handler(note)
     async with lab.postgres.transaction() as db:
         await db.execute("alter table event add constraint no_three check (record_offset <> 3)")

@@ -104,7 +104,7 @@ async def test_a_call_that_is_not_due_is_left_alone(lab: Lab) -> None:
 
 async def test_not_yet_and_snooze_spend_no_attempt(lab: Lab) -> None:
     # the first two are one attempt: both passes of the chunk
-    answers: list[Exception] = [NotYet("enrollment"), NotYet("enrollment"), Snooze(timedelta(seconds=90)), NotYet("calendar")]
+    answers: list[Exception] = [NotYet("a"), NotYet("a"), Snooze(timedelta(seconds=90)), NotYet("calendar")]
 
     async def waits_for_rows(event: Probe, ctx: Context) -> None:
         if answers:
