@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NoReturn
+from uuid import uuid4
 
 import mode.loop
 from aiokafka.errors import KafkaError
@@ -67,6 +68,7 @@ class Worker(HardenedApp):
         self._schema_checked = False
         self._running: set[asyncio.Task[None]] = set()
         self.born = utc_now()
+        self.process = f"{settings.worker_id}#{uuid4().hex[:8]}"
         self.snapshot = health.Snapshot()
         self.snapshot_at = 0.0
         self._ends: dict[TP, int] = {}
@@ -77,7 +79,7 @@ class Worker(HardenedApp):
         self.outgoing = Producer(settings.kafka)
         self.publisher = Publisher(self.postgres.transaction, self.outgoing.send, settings.worker_id)
         self.executor = Executor(
-            self.postgres.transaction, REGISTRY, utc_now, settings.worker_id, self.publisher.wake
+            self.postgres.transaction, REGISTRY, utc_now, self.process, self.publisher.wake
         )
         self.core = Core(
             transaction=self.postgres.transaction,
@@ -199,8 +201,8 @@ class Worker(HardenedApp):
         mine = {TP(*tp) for tp in self.consumer.assignment() if tp[0] in self.bulk_topics}
         async with self.postgres.transaction() as db:
             await health.beat(
-                db, self.settings.worker_id, self.settings.app_id, ",".join(sorted(self.settings.roles)),
-                self.born, len(mine),
+                db, self.settings.worker_id, self.process, self.settings.app_id,
+                ",".join(sorted(self.settings.roles)), self.born, len(mine),
             )
             self.snapshot = await health.take(db, utc_now())
         self.snapshot_at = time.monotonic()
@@ -339,7 +341,7 @@ def create_app(settings: config.Settings) -> Worker:
         worker.agent(topic, name="events", isolated_partitions=True)(consume)
     if "jobs" in settings.roles:
         worker.task(lambda: forever(run_jobs, 0.0))
-        worker.task(lambda: forever(worker.executor.reap, 10.0))
+        worker.task(lambda: forever(worker.executor.reap, 2.0))
     worker.task(lambda: forever(worker.observe, 2.0))
     worker.task(lambda: forever(worker.watch, 1.0))
     if "outbox" in settings.roles:

@@ -151,6 +151,7 @@ create index job_finished on job (finished_at) where state in ('completed', 'fai
 -- One row a living worker: what `consumers` in /health/events counts.
 create table worker (
     id         text        primary key,
+    process    text        not null,                                -- id and a token of this start: owner of its leases
     app_id     text        not null,
     roles      text        not null,
     started_at timestamptz not null,

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 LEASE = 60
 """Seconds a started job belongs to its worker. Longer than any job may run here."""
 
+SILENT = 10
+"""Seconds without a heartbeat after which a worker's jobs go to others. If it lives after all, its leases are void."""
+
 JOB_LIMIT = 30.0
 """Seconds one job may run."""
 
@@ -80,9 +83,13 @@ FAIL = """
            errors = errors || $2::jsonb
      where id = $1"""
 
-LOST = """
-    select id, attempts, max_attempts from job
-     where state = 'running' and leased_until < clock_timestamp() for update skip locked"""
+LOST = f"""
+    select id, attempts, max_attempts from job j
+     where state = 'running'
+       and (leased_until < clock_timestamp() or not exists (
+            select from worker w
+             where w.process = j.worker and w.seen_at > clock_timestamp() - interval '{SILENT} s'))
+       for update skip locked"""  # noqa: S608 - our own constant
 
 PRUNE = f"""
     delete from job where id in (

@@ -13,9 +13,10 @@ ALIVE_FOR = 15
 """Seconds after its last heartbeat that a worker counts as alive."""
 
 BEAT = """
-    insert into worker (id, app_id, roles, started_at, seen_at, partitions)
-    values ($1, $2, $3, $4, clock_timestamp(), $5)
-    on conflict (id) do update set seen_at = clock_timestamp(), partitions = $5, started_at = $4, roles = $3"""
+    insert into worker (id, process, app_id, roles, started_at, seen_at, partitions)
+    values ($1, $2, $3, $4, $5, clock_timestamp(), $6)
+    on conflict (id) do update
+       set process = $2, app_id = $3, roles = $4, started_at = $5, seen_at = clock_timestamp(), partitions = $6"""
 
 GONE = "delete from worker where id = $1"
 
@@ -57,9 +58,11 @@ class Snapshot:
     standing: dict[tuple[str, int], int] = field(default_factory=dict)
 
 
-async def beat(db: Database, worker: str, app_id: str, roles: str, started: datetime, partitions: int) -> None:
+async def beat(
+    db: Database, worker: str, process: str, app_id: str, roles: str, started: datetime, partitions: int
+) -> None:
     """This worker lives."""
-    await db.execute(BEAT, worker, app_id, roles, started, partitions)
+    await db.execute(BEAT, worker, process, app_id, roles, started, partitions)
     await db.execute(FORGET)
 
 

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from skillcore_streams.runtime import Context, Job, NotYet, PermanentError, Queue, Snooze
+from skillcore_streams.runtime import Context, Job, NotYet, PermanentError, Queue, Snooze, health
 from skillcore_streams.runtime.chunk import deliver
 from skillcore_streams.runtime.executor import Executor
 from tests.runtime.lab import Echo, Lab, Probe, chunk, note, record
@@ -173,6 +173,24 @@ async def test_a_start_is_recorded_before_the_work_so_a_killer_runs_out_of_attem
     assert await executor(lab).reap() == 1
     assert await state(lab) == [("failed", 5)]
     assert "WorkerLost" in await lab.value("select reason from dead_letter")
+
+
+async def test_jobs_of_a_silent_worker_are_handed_on_and_those_of_a_living_one_are_not(lab: Lab) -> None:
+    async def broken(event: Probe, ctx: Context) -> None:
+        raise ValueError
+
+    lab.handler(broken)
+    await deliver(chunk([record(0), record(1)]), lab.core)
+    async with lab.postgres.transaction() as db:
+        await db.execute("delete from worker")
+        await health.beat(db, "alive", "alive#1", "skillcore", "jobs", lab.now, 0)
+        await db.execute("""update job set state = 'running', lease = gen_random_uuid(),
+                                   leased_until = clock_timestamp() + interval '1 min',
+                                   worker = case when id = (select min(id::text)::uuid from job)
+                                                 then 'alive#1' else 'alive#0' end""")
+
+    assert await executor(lab).reap() == 1
+    assert await lab.value("select worker from job where state = 'running'") == "alive#1"
 
 
 async def test_a_worker_that_lost_its_lease_commits_nothing(lab: Lab) -> None:
