@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from skillcore_streams.demo.proof import Bad, Proof, prove
 from skillcore_streams.demo.recount import recount
 from skillcore_streams.demo.short import shortened
 from skillcore_streams.demo.watch import LiveView, PlainView, Scene
-from skillcore_streams.demo.workers import Crew, left_running, stop_all
+from skillcore_streams.demo.workers import PATIENT_SESSION, Crew, left_running, stop_all
 from skillcore_streams.stack import DEFAULT_DIR, Stack, StackError
 
 GRAND_BEND = ROOT / "data" / "grand-bend"
@@ -36,6 +36,9 @@ MARKER = "demo.json"
 
 REPORT = "report.html"
 RESULT = "result.json"
+QUICK_RATE = 2000.0
+"""Events a second in the short form: it must last long enough for a kill in its middle."""
+
 LOG_WIDTH = 112
 """Columns where there is no terminal to ask."""
 
@@ -81,13 +84,13 @@ def _perform(folder: Path, rate: float, quick: bool, keep: bool, as_json: bool) 
         seconds["downloads"] = stack.download_seconds
         seconds["stack"] = time.monotonic() - started - stack.download_seconds
         data = shortened(GRAND_BEND, folder / "data") if quick else GRAND_BEND
-        plan = Plan(data, rate, copies=1 if quick else 2)
+        plan = Plan(data, min(rate, QUICK_RATE), copies=1) if quick else Plan(data, rate, copies=2)
         if stack.kafka_kind == "mock":
             view.say("WARNING    the in-memory broker serves one worker: it is killed, and another takes its place")
-            plan = Plan(data, rate, plan.copies, workers=("a",), successor="b")
+            plan = replace(plan, workers=("a",), successor="b")
         scene = Scene()
         with view:
-            played, proof = asyncio.run(_play_and_prove(folder, env, plan, scene, view, seconds))
+            played, proof = asyncio.run(_play_and_prove(stack, env, plan, scene, view, seconds))
         seconds["total"] = time.monotonic() - started - stack.download_seconds
         (folder / MARKER).write_text(json.dumps({"played": played.as_json(), "data": str(data)}))
         facts = asyncio.run(report.gather(env["SKILLCORE_DATABASE_URL"]))
@@ -108,12 +111,12 @@ def _perform(folder: Path, rate: float, quick: bool, keep: bool, as_json: bool) 
 
 
 async def _play_and_prove(
-    folder: Path, env: dict[str, str], plan: Plan, scene: Scene, view: Any, seconds: dict[str, float]
+    stack: Stack, env: dict[str, str], plan: Plan, scene: Scene, view: Any, seconds: dict[str, float]
 ) -> tuple[Played, Proof]:
     began = time.monotonic()
     settings = await prepare(env)
     seconds["topics and schema"] = time.monotonic() - began
-    crew = Crew(folder, env)
+    crew = Crew(stack.dir, env if stack.kafka_kind == "apache" else env | PATIENT_SESSION)
     play = Play(plan, settings, crew, scene, view)
     played = await play.perform()
     seconds["workers"] = time.monotonic() - began - seconds["topics and schema"] - played.caught_up_at

@@ -48,6 +48,9 @@ OLDEST = 0.5
 PATIENCE = 40.0
 """Seconds without any progress until the demonstration gives up."""
 
+LEASE_PATIENCE = 100.0
+"""The same while jobs of the killed worker are still leased to it: nobody takes them before the lease has ended."""
+
 
 class DemoFailed(SkillCoreError):
     """The demonstration could not be finished. The text says what was seen and where to look."""
@@ -233,7 +236,7 @@ class Play:
             look = await eyes.look()
             self._scene.looks.append(look)
             self._see_workers()
-            if not self.played.killed and self._scene.sent >= KILL_AT * self._scene.planned:
+            if not self.played.killed and self._scene.sent >= KILL_AT * self._scene.planned and _at_work(look):
                 self._kill(look)
                 joining = tasks.create_task(self._join())
             self._see_recovery(look)
@@ -246,12 +249,12 @@ class Play:
             if finished and self.played.recovered_at and self._nothing_left(look):
                 break
             if publishing.done():
-                self._scene.now = f"catching up: lag {sum(look.lag.values()):,}, {self._scene.jobs_left(look):,} jobs"
+                self._scene.now = self._catching_up(look)
             self._view.show(self._scene)
             now = (look.next, look.outbox, look.jobs, self._scene.sent)
             if now != before:
                 moved_at, before = time.monotonic(), now
-            elif time.monotonic() - moved_at > PATIENCE:
+            elif time.monotonic() - moved_at > (LEASE_PATIENCE if look.running else PATIENCE):
                 raise DemoFailed(self._stuck(look))
             await asyncio.sleep(EVERY)
         self.played.caught_up_at = look.at
@@ -280,6 +283,12 @@ class Play:
         if settled and look.passed(settled[-1].ends):
             self.played.recovered_at = look.at
             self._happened(f"caught up {self.played.crash_to_caught_up:.1f} s after the kill -9")
+
+    def _catching_up(self, look: Look) -> str:
+        lag, jobs = sum(look.lag.values()), self._scene.jobs_left(look)
+        if not lag and not look.outbox and jobs == look.running:
+            return f"jobs that run, or whose worker was killed and whose leases must end first: {jobs}"
+        return f"catching up: lag {lag:,}, {look.outbox:,} in the outbox, {jobs:,} jobs"
 
     def _nothing_left(self, look: Look) -> bool:
         return not any(look.lag.values()) and not look.outbox and not self._scene.jobs_left(look)
@@ -311,17 +320,17 @@ class Play:
 
     async def _shared_out(self, eyes: Eyes) -> None:
         """Wait until every worker has partitions: ready is who has joined, even when nothing was left for it yet."""
-        for _ in range(100):
+        for _ in range(300):
             holding = await eyes.holding()
             if all(holding.get(name) for name in self._plan.workers):
                 return
             await asyncio.sleep(0.1)
-        raise DemoFailed(f"After 10 s the partitions are not shared out: {holding}. A log: "
+        raise DemoFailed(f"After 30 s the partitions are not shared out: {holding}. A log: "
                          f"{self._crew.workers[self._plan.workers[0]].log}")
 
     def _kill(self, look: Look) -> None:
         """The worker that has most of the busiest topic's partitions; one without any would not be missed."""
-        mine = [owner for (topic, _), owner in look.owners.items() if ".attendance." in topic]
+        mine = _at_work(look)
         alive = [worker.name for worker in self._crew.alive()]
         victim = max(alive, key=lambda name: (mine.count(name), name == self._plan.workers[0]))
         pid = self._crew.kill(victim)
@@ -342,6 +351,11 @@ class Play:
         at = time.monotonic() - self._began
         self._scene.happened.append((at, what))
         self._view.say(f"{at:5.1f} s  {what}")
+
+
+def _at_work(look: Look) -> list[str]:
+    """The owners of the attendance partitions in which work has begun."""
+    return [owner for (topic, _), owner in look.owners.items() if ".attendance." in topic]
 
 
 def _pages(everything: Iterator[Event], size: int) -> Iterator[list[Event]]:

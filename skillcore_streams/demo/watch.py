@@ -58,6 +58,11 @@ class Look:
         return sum(self.stored.values())
 
     @property
+    def running(self) -> int:
+        """Jobs that somebody has claimed and not finished."""
+        return sum(count for (_, _, state), count in self.jobs.items() if state == "running")
+
+    @property
     def lag(self) -> dict[str, int]:
         """Records by topic that nobody has processed yet."""
         found: Counter[str] = Counter()

@@ -23,6 +23,10 @@ SESSION = {
 }
 
 
+PATIENT_SESSION = {"SKILLCORE_SESSION_TIMEOUT": "6.0", "SKILLCORE_REBALANCE_TIMEOUT": "10.0"}
+"""For the in-memory broker, which lets a new group wait for three seconds."""
+
+
 class Worker(Service):
     """One event worker: `faust -A skillcore_streams worker -l info`, with an id and a port of its own.
 
@@ -30,7 +34,7 @@ class Worker(Service):
         name: its id.
         home: folder of its log, pid file and Faust's files.
         port: of its web views; None for a worker that only is to be found again (and stopped).
-        env: the stack's SKILLCORE_* variables.
+        env: the stack's SKILLCORE_* variables; they win over `SESSION`.
     """
 
     kind = "event worker"
@@ -54,7 +58,7 @@ class Worker(Service):
 
     def argv(self) -> list[str]:
         """The command of the README, under `env`: the demo may itself run with other SKILLCORE_* settings."""
-        settings = self._env | SESSION | {
+        settings = SESSION | self._env | {
             "SKILLCORE_WORKER_ID": self.name,
             "SKILLCORE_WEB_PORT": str(self._port),
             "SKILLCORE_DATADIR": str(self.home / "faust"),
