@@ -295,7 +295,9 @@ async def forever(step: Callable[[], Awaitable[object]], every: float) -> None:
 
 async def run_jobs() -> None:
     """Run what is due; look again at once while there is work, else when woken or after half a second."""
-    if not await app.executor.run_due():
+    if app.snapshot.at is None:  # without a heartbeat row others would take our jobs for lost
+        await asyncio.sleep(0.1)
+    elif not await app.executor.run_due():
         await app.executor.wait(0.5)
 
 
