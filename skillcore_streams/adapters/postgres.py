@@ -16,6 +16,10 @@ from skillcore_streams.runtime.errors import Infrastructure
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+CLIENT_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""All that asyncpg raises. InternalClientError: the session ended where the protocol did not expect it. OSError
+has TimeoutError among its kin."""
+
 INFRASTRUCTURE = frozenset({
     "40001",  # serialization failure
     "40P01",  # deadlock
@@ -50,9 +54,18 @@ def infrastructure(error: BaseException) -> Infrastructure | None:
     if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, asyncpg.exceptions.DataError):
         closed = ("closed", "released", "terminated", "connection")
         return Infrastructure("Postgres: connection lost") if any(w in str(error) for w in closed) else None
-    if isinstance(error, OSError):  # ConnectionError and its kin
+    if isinstance(error, OSError | asyncpg.InternalClientError):  # ConnectionError and its kin
         return Infrastructure(f"Postgres: {type(error).__name__}")
     return None
+
+
+END_HALF_SAID = """
+    select count(pg_terminate_backend(pid)) from pg_stat_activity
+     where datname = current_database() and usename = current_user and pid <> pg_backend_pid()
+       and state = 'active' and wait_event = 'ClientRead' and query !~* '^\\s*copy'
+       and state_change < clock_timestamp() - interval '5 s'"""
+"""Ends sessions of ours whose client fell silent between two messages of one statement: a worker frozen there. To
+Postgres it is neither idle in transaction nor executing, so no timeout applies, and its locks would stay for good."""
 
 
 class _Raw(asyncpg.Connection):
@@ -90,7 +103,7 @@ class Connection:
     async def _do(method: Callable[..., Awaitable[T]], *args: Any) -> T:
         try:
             return await method(*args)  # a lost connection may raise before there is anything to await
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except CLIENT_ERRORS as error:
             translated = infrastructure(error)
             if translated is None:
                 raise
@@ -162,7 +175,7 @@ class Postgres:
                             max_inactive_connection_lifetime=300.0,
                             server_settings=SESSION | {"application_name": self._name},
                         )
-                    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                    except CLIENT_ERRORS as error:
                         raise infrastructure(error) or Infrastructure(
                             f"Postgres refused us: {type(error).__name__}"
                         ) from error
@@ -178,7 +191,7 @@ class Postgres:
         pool = await self._get_pool()
         try:
             raw = await pool.acquire(timeout=15.0)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except CLIENT_ERRORS as error:
             raise infrastructure(error) or Infrastructure("Postgres: no connection to be had") from error
         try:
             connection = Connection(raw)
@@ -203,7 +216,7 @@ class Postgres:
     async def _release(self, pool: Any, raw: Any) -> None:
         try:
             await pool.release(raw, timeout=5.0)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        except CLIENT_ERRORS:
             self._drop(raw)
 
     @staticmethod
@@ -225,7 +238,8 @@ class Postgres:
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
             try:
                 async with self.transaction() as db:
-                    await db.fetchval("select 1")
+                    if ended := await db.fetchval(END_HALF_SAID):
+                        log.warning("%d sessions of frozen workers were ended: their locks held up others", ended)
             except Infrastructure as error:
                 if pause >= 0.5:
                     log.warning("Postgres is away, trying again: %s", error)
