@@ -17,7 +17,18 @@ from typing import Any
 import asyncpg
 
 from skillcore_streams import config, events, handlers, queues
-from skillcore_streams.runtime import Context, Event, Job, PermanentError, executor, failpoints, failures, inbox, on, outbox
+from skillcore_streams.runtime import (
+    Context,
+    Event,
+    Job,
+    PermanentError,
+    executor,
+    failpoints,
+    failures,
+    inbox,
+    on,
+    outbox,
+)
 from skillcore_streams.runtime import progress as standing
 from skillcore_streams.runtime.messages import Queue
 

@@ -134,7 +134,7 @@ async def by_one_record(own: Stack, folder: Path) -> tuple[int, Report]:
 
 @pytest.mark.timeout(90 + 2 * SECONDS)
 async def test_killed_at_random_nothing_is_lost_or_doubled(own: Stack, tmp_path: Path, capsys: Show) -> None:
-    """And, once each: a worker frozen beyond its session, all of Postgres' sessions ended, Postgres killed."""
+    """And a worker is frozen beyond its session, all sessions of Postgres are ended in a row, Postgres is killed."""
     env = own.env()
     chance = random.Random(SEED)
     async with world(env["SKILLCORE_KAFKA"], env["SKILLCORE_DATABASE_URL"], tmp_path / "random") as made:
@@ -166,9 +166,11 @@ async def test_killed_at_random_nothing_is_lost_or_doubled(own: Stack, tmp_path:
         a.signal(signal.SIGCONT)
 
         await kill_for(SECONDS * 0.2, a, b)
-        await made.execute("""
-            select pg_terminate_backend(pid) from pg_stat_activity
-             where datname = current_database() and pid <> pg_backend_pid()""")
+        for _ in range(20):  # in the second pass and in the third, too
+            await made.execute("""
+                select pg_terminate_backend(pid) from pg_stat_activity
+                 where datname = current_database() and usename = current_user and pid <> pg_backend_pid()""")
+            await asyncio.sleep(0.1)
         await kill_for(SECONDS * 0.1, a, b)
         await asyncio.to_thread(own.kill, "postgres")
         await asyncio.sleep(1.0)
@@ -178,7 +180,7 @@ async def test_killed_at_random_nothing_is_lost_or_doubled(own: Stack, tmp_path:
         report, seconds = await settle(made, load)
 
         show(capsys, report, "Killed at random", seconds_under_fire=round(under_fire), kills=kills, workers_frozen=1,
-             sessions_ended=1, postgres_killed=1, caught_up_in_seconds=round(seconds))
+             all_sessions_ended=20, postgres_killed=1, caught_up_in_seconds=round(seconds))
         assert report.clean, report.examples
         assert [await worker.stop() for worker in (a, b)] == [0, 0]
 

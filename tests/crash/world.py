@@ -34,9 +34,15 @@ kinds:
     name: skillcore.{{}}.events.v1
     partitions: {{production: 4, local: 4}}
     max_message_kib: 1024
+  leader:
+    name: "{{app}}-__assignor-__{{}}"
+    partitions: {{production: 1, local: 1}}
+    max_message_kib: 1024
 topics:
   events:
     {name}: {{owner: tests}}
+  leader:
+    leader: {{owner: tests}}
 """
 
 TABLES = """
@@ -220,7 +226,10 @@ class World:
         self.topics_file.write_text(TOPICS.format(name=self.name))
         config = {"cleanup.policy": "delete", "max.message.bytes": str(1 << 20), "min.insync.replicas": "1"}
         admin = AdminClient({"bootstrap.servers": self.broker, "log_level": 2})
-        admin.create_topics([NewTopic(self.topic, 4, 1, config=config)])[self.topic].result(20)
+        leader = f"{self.name}-__assignor-__leader"
+        topics = [NewTopic(self.topic, 4, 1, config=config), NewTopic(leader, 1, 1, config=config)]
+        for created in admin.create_topics(topics).values():
+            created.result(20)
         connection = await asyncpg.connect(self.server)
         await connection.execute(f"create database {self.database}")
         await connection.close()
@@ -278,9 +287,18 @@ class World:
     async def report(self) -> Report:
         return await check(self.broker, self.topic, self.dsn, sum(load.acknowledged for load in self.loads))
 
-    def last_words(self) -> str:
-        """The ends of the workers' logs, for whoever reads a failure."""
-        return "\n".join(f"--- {w.log}\n{w.log.read_text(errors='replace')[-3000:]}" for w in self.workers)
+    async def last_words(self) -> str:
+        """Where the partitions stand, the group, the ends of the workers' logs: for whoever reads a failure."""
+        standing = await self.value("select json_agg(p)::text from progress p")
+        busy = await self.value("""
+            select json_agg(json_build_array(
+                       application_name, state, wait_event, now() - state_change, left(query, 90)))::text
+              from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()""")
+        admin = AdminClient({"bootstrap.servers": self.broker, "log_level": 2})
+        group = admin.describe_consumer_groups([self.name])[self.name].result(20)
+        members = [sorted(f"{p.topic}-{p.partition}" for p in m.assignment.topic_partitions) for m in group.members]
+        logs = [f"--- {w.log}\n{w.log.read_text(errors='replace')[-3000:]}" for w in self.workers]
+        return "\n".join([standing, busy, f"{group.state} {members}", *logs])
 
 
 @asynccontextmanager
@@ -291,7 +309,7 @@ async def world(broker: str, server: str, folder: Path, sabotage: str = "") -> A
     try:
         yield made
     except BaseException:
-        print(made.last_words())
+        print(await made.last_words())
         raise
     finally:
         made.end()
