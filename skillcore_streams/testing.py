@@ -62,6 +62,7 @@ MAKE_DUE = """
 FINISHED = "select count(*) from job where state = 'completed'"
 WITH_ERRORS = "select queue, kind, state, errors from job where errors <> '[]'"
 PARKED = "select kind, reason from dead_letter where kind in ('record', 'conflict')"
+WAITING = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' limit 1"
 LEAVING = """
     with leaving as (
         update outbox set published_at = clock_timestamp() where published_at is null
@@ -138,6 +139,14 @@ class HandlerLab:
         The events enter the event store, but the inbox stops none of them: a call may come again. What the function
         raises is raised here, and leaves no row behind.
         """
+        async with self.running(function, messages) as done:
+            return done
+
+    @asynccontextmanager
+    async def running(
+        self, function: Callable[..., Awaitable[None]], messages: Message | Sequence[Message]
+    ) -> AsyncIterator[Done]:
+        """The same, and commit only at the end of the block: what others do in it happens at the same time."""
         handler = self._handler(function)
         asked = [self._enveloped(m) for m in ([messages] if isinstance(messages, Message) else messages)]
         events = [m for m in asked if isinstance(m, Event)]
@@ -147,7 +156,12 @@ class HandlerLab:
             tx = Tx(db, lambda: self.now, "lab")
             await tx.call(handler, asked)
             await tx.flush("lab")
-        return Done([p.event for p in tx.effects.publications], list(tx.effects.orders))
+            yield Done([p.event for p in tx.effects.publications], list(tx.effects.orders))
+
+    async def waits_for_a_lock(self) -> None:
+        """Return when another session of this database waits for one that holds a lock."""
+        while not await self.value(WAITING):
+            pass
 
     async def deliver(self, events: Iterable[Event]) -> None:
         """Bring events to all their handlers, one chunk a topic; calls that fail become jobs.
