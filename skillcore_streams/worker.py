@@ -250,8 +250,8 @@ class Worker(HardenedApp):
         problems = self.not_alive()
         if self.should_stop:
             problems.append("stopping")
-        if self.rebalancing:
-            problems.append("rebalancing")
+        if not problems and (problem := group_problem(self)) is not None:
+            problems.append(problem)
         if not self.postgres.available or not self._schema_checked:
             problems.append("Postgres is away")
         problems += [f"{tp.topic} partition {tp.partition} is refused: {why}" for tp, why in self.refused.items()]

@@ -36,6 +36,9 @@ CHUNK_BYTES = 1 << 20
 REVOCATION = 5.0
 """Seconds a revocation waits for chunks in flight, then rolls them back; the whole group stands still meanwhile."""
 
+FETCH_WAIT_MS = 200
+"""Milliseconds a fetch may wait at the broker for something to arrive."""
+
 PATIENCE = 60.0
 """Seconds outside the group after which the process gives up, so that somebody restarts it."""
 
@@ -87,6 +90,13 @@ class Delivery(ConsumerMessage):  # type: ignore[misc]
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Stays in its group, or ends the process."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        """Upstream lets a fetch wait 1.5 s at the broker, and every other question to that broker waits behind it:
+        after a rebalance, the offsets to start from."""
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
 
     @Service.task
     async def _guard(self) -> None:

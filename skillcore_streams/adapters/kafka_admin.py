@@ -395,11 +395,9 @@ async def bounds(bootstrap: str, partitions: Iterable[tuple[str, int]]) -> dict[
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, request_timeout_ms=15_000)
     try:
         await consumer.start()
-        known = [
-            TopicPartition(topic, partition)
-            for topic, partition in partitions
-            if partition in (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic) or ()
-        ]
+        # All metadata at once: the client knows no topic yet and would ask for each by itself.
+        cluster = await consumer._client.fetch_all_metadata()
+        known = [TopicPartition(t, p) for t, p in partitions if p in (cluster.partitions_for_topic(t) or ())]
         if not known:
             return {}
         earliest, end = await consumer.beginning_offsets(known), await consumer.end_offsets(known)

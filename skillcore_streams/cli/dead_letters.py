@@ -13,13 +13,13 @@ from skillcore_streams.cli.output import ask, json_option, plain, show
 from skillcore_streams.runtime.errors import SkillCoreError
 
 GROUPED = """
-    select fingerprint, count(*) as letters, kind, coalesce(handler, queue, topic) as source, reason,
+    select fingerprint, count(*) as letters, kind, coalesce(handler, queue, topic) as source, max(reason) as reason,
            string_agg(distinct coalesce(tenant_id, '(unknown)'), ', ') as tenants,
            min(first_at) as first, max(last_at) as last
       from dead_letter
      where status = $1 and ($2::text is null or tenant_id = $2)
        and ($3::text is null or coalesce(handler, queue, topic) like '%' || $3 || '%')
-     group by fingerprint, kind, coalesce(handler, queue, topic), reason
+     group by fingerprint, kind, coalesce(handler, queue, topic)
      order by count(*) desc, max(last_at) desc limit $4"""
 
 EACH = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -49,7 +50,7 @@ async def park(db: Database, parked: Sequence[Parked], topic: str, partition: in
             p.tenant,
             p.kind,
             p.event_key,
-            hashlib.blake2b(p.reason.encode(), digest_size=6).hexdigest(),
+            hashlib.blake2b(re.sub(r"\d+", "#", p.reason).encode(), digest_size=6).hexdigest(),  # sizes differ
             p.reason,
             datetime.fromtimestamp(min(max(r.timestamp, 0), 253_402_300_799_000) / 1000, UTC),
             topic,

@@ -21,7 +21,8 @@ from skillcore_streams.runtime.failpoints import failpoint
 log = logging.getLogger(__name__)
 
 LEASE = 10
-"""Seconds a lane belongs to one publisher; longer than a produce request may take before it is given up."""
+"""Seconds a lane belongs to one publisher. Should it take longer and another one begin, both send the lane from its
+oldest row on: repeats, and first appearances still in order."""
 
 LEFT_FOR = 5
 """Seconds after which a waiting row is anybody's to publish."""
