@@ -48,7 +48,6 @@ class Settings(BaseSettings):
     web_host: str = Field("127.0.0.1", description="address the web views listen on")
     web_port: int = Field(6066, ge=1, le=65535)
     datadir: Path = Field(Path(".skillcore"), description="where Faust keeps its files; one folder a worker")
-    log_format: str = Field("json", pattern="^(json|console)$")
 
     pool_size: int = Field(4, ge=2, le=32, description="Postgres connections of a worker")
     session_timeout: float = Field(10.0, ge=1.0, description="broker declares a silent worker dead after this")

@@ -64,7 +64,6 @@ class Worker(HardenedApp):
         self.bulk_topics = frozenset(cls.__topic__ for cls in EVENT_TYPES.values())
         self.buffer_bytes = settings.buffer_bytes
         self.refused: dict[TP, str] = {}
-        self._topic_ids: dict[str, Any] = {}
         self._schema_checked = False
         self._running: set[asyncio.Task[None]] = set()
         self.born = utc_now()
