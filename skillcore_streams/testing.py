@@ -159,9 +159,10 @@ class HandlerLab:
             yield Done([p.event for p in tx.effects.publications], list(tx.effects.orders))
 
     async def waits_for_a_lock(self) -> None:
-        """Return when another session of this database waits for one that holds a lock."""
-        while not await self.value(WAITING):
-            pass
+        """Return when another session of this database waits for a lock. Raises TimeoutError when none does."""
+        async with asyncio.timeout(5):
+            while not await self.value(WAITING):
+                pass
 
     async def deliver(self, events: Iterable[Event]) -> None:
         """Bring events to all their handlers, one chunk a topic; calls that fail become jobs.
