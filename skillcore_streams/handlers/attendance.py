@@ -211,9 +211,6 @@ SETTLE_NOTICES = """
      where n.tenant_id = t.tenant_id and n.student_id = t.student_id and n.day = t.day
        and (n.retracted_at is null) <> (a.category = 'absent_unexcused')"""
 
-CALENDAR_KNOWN = """
-    select 1 from school_calendar_days where tenant_id = $1 and school_id = $2 and school_year = $3 limit 1"""
-
 STANDS = """
     select 1 from attendance_threshold
      where tenant_id = $1 and student_id = $2 and school_year = $3 and threshold = $4 and retracted_at is null"""
@@ -258,11 +255,12 @@ async def correct_attendance(event: AttendanceCorrected, ctx: Context) -> None:
 
 @on(StudentAbsent, name="AbsenceNotificationHandler")
 async def notify_of_absence(event: StudentAbsent, ctx: Context) -> None:
-    """One notice a student and day, after the grace for corrections; three unexcused school days running are a case."""
+    """One notice a student and day, after the grace for corrections; three unexcused school days running are a case.
+
+    The family is told whether or not the school has sent a calendar. The case waits for it: SchoolYear settles it then.
+    """
     tenant, student, year = ctx.tenant, event.student_id, school_year(event.date)
     held = await hold_years(ctx, [YearOf(tenant, student, year, None)])
-    if not await ctx.db.fetchval(CALENDAR_KNOWN, tenant, event.school_id, year):
-        raise NotYet("the school's calendar")
     await ctx.db.execute(NOTICE, tenant, student, event.date, event.meta.key, ctx.now)
     ctx.enqueue(
         DeliverNotification(

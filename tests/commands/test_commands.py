@@ -72,8 +72,7 @@ def test_trace_tells_who_handled_an_event_and_what_followed(machine: Machine, wo
     assert "handled by attendance.DailyAttendanceAggregationHandler" in said
     assert "ordered school_day on attendance-aggregation" in said
     assert "StudentAbsent" in said
-    # its school has no calendar: the follower waits, without spending an attempt, and says for what
-    assert "AbsenceNotificationHandler: waiting" in said
+    assert "ordered deliver on notification-delivery" in said
 
 
 def test_a_bad_event_is_refused_by_send_and_parked_from_the_topic(machine: Machine, worker: RunningWorker) -> None:

@@ -564,13 +564,14 @@ async def test_a_second_event_of_the_same_day_tells_nobody_again(lab: HandlerLab
     assert await lab.value("select count(*) from absence_notices") == 1
 
 
-async def test_without_the_school_s_calendar_the_notice_waits(lab: HandlerLab) -> None:
+async def test_a_family_is_told_whether_or_not_the_school_has_sent_a_calendar(lab: HandlerLab) -> None:
     [event] = await absent(lab, 0)
 
-    with pytest.raises(NotYet, match="calendar"):
-        await lab.run(notify_of_absence, event)
+    done = await lab.run(notify_of_absence, event)
 
-    assert await standing_notices(lab) == []
+    assert len(done.orders) == 1
+    assert await standing_notices(lab) == [DAYS[0]]
+    assert await lab.value("select count(*) from truancy_cases") == 0
 
 
 async def test_a_correction_takes_the_notice_back_and_another_gives_it_again(lab: HandlerLab) -> None:
