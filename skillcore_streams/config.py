@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     heartbeat_interval: float = Field(1.0, gt=0)
     rebalance_timeout: float = Field(30.0, gt=0)
     buffer_bytes: int = Field(64 << 20, description="records buffered by a worker before partitions pause")
+    flood_guard: bool = Field(True, description="pause a partition when half of its calls fail; off: dead-letter them")
     failpoints: str = Field("", description="named crash points for fault tests: point=action[:nth]; empty: off")
 
     @field_validator("roles", mode="before")

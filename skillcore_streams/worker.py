@@ -31,6 +31,7 @@ from skillcore_streams.runtime.chunk import Chunk, deliver
 from skillcore_streams.runtime.core import Core, utc_now
 from skillcore_streams.runtime.errors import Infrastructure, Misconfigured
 from skillcore_streams.runtime.executor import Executor
+from skillcore_streams.runtime.flood import FloodGuard
 from skillcore_streams.runtime.messages import EVENT_TYPES
 from skillcore_streams.runtime.outbox import Publisher
 from skillcore_streams.runtime.registry import REGISTRY
@@ -85,6 +86,7 @@ class Worker(HardenedApp):
             postgres_back=self.postgres.back_again,
             worker_id=settings.worker_id,
             legacy_tenant=settings.legacy_tenant,
+            flood=FloodGuard(settings.flood_guard),
             reseek=lambda topic, partition: self.consumer.reseek(TP(topic, partition)),
             published=self.publisher.wake,
             enqueued=self.executor.wake,

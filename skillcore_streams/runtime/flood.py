@@ -32,15 +32,19 @@ class Flooded(Exception):
 
 
 class FloodGuard:
-    """Sliding windows by name, and which of them are tripped. One a worker process."""
+    """Sliding windows by name, and which of them are tripped. One a worker process.
 
-    def __init__(self) -> None:
+    `on=False` lets everything through to the dead letters: for the person who has looked and decided so.
+    """
+
+    def __init__(self, on: bool = True) -> None:
+        self._on = on
         self._windows: dict[str, deque[tuple[int, int]]] = {}
         self.tripped: set[str] = set()
 
     def judge(self, outcomes: list[Outcome]) -> None:
         """Raise Flooded if with these outcomes a window tips over; a tripped name is judged by its probe alone."""
-        for outcome in outcomes:
+        for outcome in outcomes if self._on else ():
             if outcome.name in self.tripped:
                 if outcome.total and outcome.failed * 2 >= outcome.total:
                     raise Flooded(outcome)

@@ -331,6 +331,15 @@ async def test_the_flood_guard_pauses_and_commits_nothing_until_a_probe_passes(l
     assert lab.core.paused == {}
 
 
+async def test_a_person_may_let_a_flood_through_to_the_dead_letters(lab: Lab) -> None:
+    lab.core.flood = FloodGuard(on=False)
+
+    await deliver(chunk([record(n, value=b"x") for n in range(300)]), lab.core)
+
+    assert lab.slept == []
+    assert await lab.value("select count(*) from dead_letter") == 300
+
+
 async def test_not_yet_does_not_trip_the_flood_guard(lab: Lab) -> None:
     async def early(event: Probe, ctx: Context) -> None:
         raise NotYet("calendar")
