@@ -9,6 +9,7 @@ import pytest
 
 from skillcore_streams.runtime import Context, NotYet, PermanentError, failpoints
 from skillcore_streams.runtime.chunk import deliver
+from skillcore_streams.runtime.flood import FloodGuard
 from tests.runtime.lab import TOPIC, Echo, Lab, Probe, chunk, note, record
 
 
