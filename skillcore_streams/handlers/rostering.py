@@ -76,18 +76,29 @@ NUMBER_CALENDAR = """
 
 SAVE_ENROLLMENTS = """
     insert into enrollments as e (tenant_id, enrollment_id, student_id, class_id, school_id, begin_date, entry_type,
-                                  grade_level)
-    select * from unnest($1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::date[], $7::text[], $8::text[])
-    on conflict (tenant_id, enrollment_id) do nothing"""
+                                  grade_level, said_at, said_by)
+    select * from unnest($1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::date[], $7::text[], $8::text[],
+                         $9::timestamptz[], $10::uuid[])
+    on conflict (tenant_id, enrollment_id) do update  -- an end_date already there stays
+       set class_id = excluded.class_id, school_id = excluded.school_id, begin_date = excluded.begin_date,
+           entry_type = excluded.entry_type, grade_level = excluded.grade_level, said_at = excluded.said_at,
+           said_by = excluded.said_by
+     where (e.said_at, e.said_by) < (excluded.said_at, excluded.said_by)"""
+
+# Made or locked first: a retried call may run beside a chunk, and whoever comes second must see what the first one did.
+HOLD_MEMBERSHIP = """
+    insert into student_membership as m (tenant_id, student_id, school_id, begin_date)
+    select * from unnest($1::text[], $2::uuid[], $3::uuid[], $4::date[])
+    on conflict (tenant_id, student_id, school_id) do update set begin_date = m.begin_date where false"""
 
 MEMBERSHIP = """
-    insert into student_membership as m (tenant_id, student_id, school_id, begin_date)
-    select e.tenant_id, e.student_id, e.school_id, min(e.begin_date)
-      from unnest($1::text[], $2::uuid[], $3::uuid[]) as t (tenant_id, student_id, school_id)
-      join enrollments e using (tenant_id, student_id, school_id)
-     group by 1, 2, 3 order by 1, 2, 3
-    on conflict (tenant_id, student_id, school_id) do update
-       set begin_date = least(m.begin_date, excluded.begin_date)"""
+    update student_membership m set begin_date = e.begin_date
+      from (select tenant_id, student_id, school_id, min(begin_date) as begin_date
+              from unnest($1::text[], $2::uuid[], $3::uuid[]) as t (tenant_id, student_id, school_id)
+              join enrollments using (tenant_id, student_id, school_id)
+             group by 1, 2, 3) e
+     where (m.tenant_id, m.student_id, m.school_id) = (e.tenant_id, e.student_id, e.school_id)
+       and m.begin_date <> e.begin_date"""
 
 
 @on(SchoolCreated, name="SchoolCreatedHandler")
@@ -126,15 +137,20 @@ async def create_session(event: AcademicSessionCreated, ctx: Context) -> None:
 @on(StudentEnrolled, name="StudentEnrollmentHandler")
 async def enroll_students(events: list[StudentEnrolled], ctx: Context) -> None:
     """Enrolments and memberships. Attendance that came first is recomputed by a job."""
-    rows = [e for _, e in sorted({(e.meta.tenant, e.enrollment_id): e for e in reversed(events)}.items())]
+    by_time = sorted(events, key=lambda e: (e.meta.time, e.meta.key))
+    rows = [e for _, e in sorted({(e.meta.tenant, e.enrollment_id): e for e in by_time}.items())]
     await ctx.db.execute(
         SAVE_ENROLLMENTS,
         [e.meta.tenant for e in rows], [e.enrollment_id for e in rows], [e.student_id for e in rows],
         [e.class_id for e in rows], [e.school_id for e in rows], [e.begin_date for e in rows],
-        [e.entry_type for e in rows], [e.grade_level for e in rows],
+        [e.entry_type for e in rows], [e.grade_level for e in rows], [e.meta.time for e in rows],
+        [e.meta.key for e in rows],
     )
-    members = sorted({(e.meta.tenant, e.student_id, e.school_id) for e in rows})
-    await ctx.db.execute(MEMBERSHIP, [m[0] for m in members], [m[1] for m in members], [m[2] for m in members])
+    begins = {(e.meta.tenant, e.student_id, e.school_id): e.begin_date for e in rows}
+    members = sorted(begins)
+    columns = [m[0] for m in members], [m[1] for m in members], [m[2] for m in members]
+    await ctx.db.execute(HOLD_MEMBERSHIP, *columns, [begins[m] for m in members])
+    await ctx.db.execute(MEMBERSHIP, *columns)
     for event in rows:
         year = StudentYear(student_id=event.student_id, school_year=school_year(event.begin_date))
         ctx.enqueue(year, cause=event, debounce=SOON)

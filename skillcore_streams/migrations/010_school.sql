@@ -117,6 +117,8 @@ create table enrollments (
     end_date      date,
     entry_type    text,
     grade_level   text not null,
+    said_at       timestamptz not null,
+    said_by       uuid not null,
     primary key (tenant_id, enrollment_id)
 );
 create index on enrollments (tenant_id, student_id, school_id);
