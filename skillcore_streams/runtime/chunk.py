@@ -20,6 +20,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -87,6 +88,10 @@ async def deliver(chunk: Chunk, core: Core) -> None:
         if chunk.is_current():
             # Postgres says where to go on, and whether a COMMIT whose answer was lost succeeded.
             core.reseek(chunk.topic, chunk.partition)
+    except asyncio.CancelledError:
+        if chunk.first:
+            await _survived(chunk, core)
+        raise
 
 
 async def _settle(chunk: Chunk, core: Core, call: Call) -> None:
@@ -261,6 +266,13 @@ async def _claims(chunk: Chunk, core: Core) -> int:
     )
     await failpoint("chunk.claimed")
     return claims
+
+
+async def _survived(chunk: Chunk, core: Core) -> None:
+    """A revocation rolls us back; that is no death to be counted. If it can't be said, it is counted."""
+    with suppress(Infrastructure, TimeoutError):
+        async with asyncio.timeout(1.0), core.transaction() as db:
+            await progress.survived(db, chunk.topic, chunk.partition, core.worker_id)
 
 
 async def _deliver_carefully(chunk: Chunk, core: Core) -> None:

@@ -35,6 +35,12 @@ SUSPECT = """
      where topic = $1 and partition = $2 and next_offset = $3
     returning suspect_deaths"""
 
+SURVIVED = """
+    update progress
+       set claims_since_progress = greatest(claims_since_progress - 1, 0),
+           suspect_deaths = greatest(suspect_deaths - 1, 0)
+     where topic = $1 and partition = $2 and owner = $3"""
+
 READ = """
     select topic, partition, next_offset, topic_id
       from progress join unnest($1::text[], $2::int[]) as wanted (topic, partition) using (topic, partition)"""
@@ -68,6 +74,11 @@ async def suspect(db: Database, topic: str, partition: int, offset: int) -> int:
     if deaths is None:
         raise Fenced
     return deaths
+
+
+async def survived(db: Database, topic: str, partition: int, owner: str) -> None:
+    """The partition was taken from us in the middle of a chunk: nobody died, nothing is to be suspected."""
+    await db.execute(SURVIVED, topic, partition, owner)
 
 
 @dataclass(frozen=True, slots=True)

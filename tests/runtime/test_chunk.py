@@ -367,6 +367,24 @@ async def test_after_three_claims_without_progress_records_go_one_by_one(lab: La
     ]
 
 
+async def test_a_revocation_in_the_middle_is_no_death(lab: Lab) -> None:
+    entered = asyncio.Event()
+
+    async def slow(event: Probe, ctx: Context) -> None:
+        entered.set()
+        await asyncio.sleep(30)
+
+    lab.handler(slow)
+    task = asyncio.create_task(deliver(chunk([record(0)], first=True), lab.core))
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await lab.rows("select claims_since_progress c, next_offset n from progress") == [{"c": 0, "n": 0}]
+    assert await lab.value("select count(*) from event") == 0
+
+
 async def test_a_record_that_killed_three_workers_has_its_calls_turned_into_jobs(lab: Lab) -> None:
     lab.handler(note)
     async with lab.postgres.transaction() as db:
