@@ -27,7 +27,7 @@ class SchoolDay(Job, queue=queue, kind="school_day"):
 
 
 class StudentYear(Job, queue=queue, kind="student_year"):
-    """Recompute a student's absence rates, thresholds and truancy: of this year and of all later ones with marks."""
+    """Recompute a student's absence rates, thresholds and truancy: of this year and of all others with marks."""
 
     student_id: UUID
     school_year: str
@@ -41,8 +41,8 @@ class SchoolYear(Job, queue=queue, kind="school_year"):
     after: UUID | None = None
 
 
-YEARS_FROM = """
-    select school_year from student_attendance_ytd where tenant_id = $1 and student_id = $2 and school_year > $3"""
+OTHER_YEARS = """
+    select school_year from student_attendance_ytd where tenant_id = $1 and student_id = $2 and school_year <> $3"""
 
 COUNT_DAY = """
     insert into school_attendance_daily as s (tenant_id, school_id, day, present, absent, unexcused, tardy, other)
@@ -71,9 +71,9 @@ async def school_day(job: SchoolDay, ctx: Context) -> None:
 
 @on(StudentYear)
 async def student_year(job: StudentYear, ctx: Context) -> None:
-    """What a mark could not compute because the enrolment came later: it may have begun years before the marks."""
-    later = await ctx.db.fetch(YEARS_FROM, ctx.tenant, job.student_id, job.school_year)
-    years = [job.school_year, *(row["school_year"] for row in later)]
+    """What a mark could not compute because the enrolment came later: it may begin, or have begun, years away from it."""
+    others = await ctx.db.fetch(OTHER_YEARS, ctx.tenant, job.student_id, job.school_year)
+    years = [job.school_year, *(row["school_year"] for row in others)]
     await settle_years(ctx, [YearOf(ctx.tenant, job.student_id, year, None) for year in years])
 
 

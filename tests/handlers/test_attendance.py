@@ -34,6 +34,7 @@ from tests.handlers.village import (
     mark,
     ready,
     session,
+    weekdays,
     year_to_date,
 )
 
@@ -314,6 +315,22 @@ async def test_an_enrolment_of_an_earlier_school_year_counts_in_the_marked_one(l
 
     await deliver(lab, enrolment(date(2021, 6, 15)))
 
+    assert await year_to_date(lab) == (2, 1, "0.50000", DAYS[1])
+
+
+@pytest.mark.parametrize("newer_first", [True, False])
+async def test_an_enrolment_that_moves_to_a_later_year_leaves_no_rate_in_the_earlier(
+    lab: HandlerLab, newer_first: bool
+) -> None:
+    june = weekdays(5, date(2021, 6, 7))
+    await deliver(lab, session([*june, *DAYS]), mark(june[1]), mark(0), mark(1, "present"))
+    older = given(enrolment(june[0], enrollment_id=UUID(int=9)), at=NOW - timedelta(days=1))
+    newer = given(enrolment(DAYS[0], enrollment_id=UUID(int=9)), at=NOW)
+
+    for event in (newer, older) if newer_first else (older, newer):
+        await deliver(lab, event)
+
+    assert await year_to_date(lab, year="2020-2021") == (None, None, None, None)
     assert await year_to_date(lab) == (2, 1, "0.50000", DAYS[1])
 
 

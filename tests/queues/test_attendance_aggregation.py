@@ -75,7 +75,7 @@ async def test_a_student_s_year_publishes_what_the_marks_could_not(lab: HandlerL
     assert await year_to_date(lab) == (22, 22, "1.00000", DAYS[21])
 
 
-async def test_a_student_s_year_is_that_year_and_the_later_ones(lab: HandlerLab) -> None:
+async def test_a_student_s_year_is_that_year_and_all_others_with_marks(lab: HandlerLab) -> None:
     july = [date(2022, 7, 5), date(2022, 7, 6)]
     lab.now += timedelta(days=30)
     await lab.deliver([session(DAYS + july)])
