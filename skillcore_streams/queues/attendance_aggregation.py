@@ -71,7 +71,7 @@ async def school_day(job: SchoolDay, ctx: Context) -> None:
 
 @on(StudentYear)
 async def student_year(job: StudentYear, ctx: Context) -> None:
-    """What a mark could not compute because the enrolment came later: it may begin, or have begun, years away from it."""
+    """What a mark could not compute because the enrolment came later; it may begin in another year than the marks."""
     others = await ctx.db.fetch(OTHER_YEARS, ctx.tenant, job.student_id, job.school_year)
     years = [job.school_year, *(row["school_year"] for row in others)]
     await settle_years(ctx, [YearOf(ctx.tenant, job.student_id, year, None) for year in years])
