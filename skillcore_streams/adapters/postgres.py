@@ -144,10 +144,6 @@ class Postgres:
         """False from the first sign of trouble until a probe succeeded."""
         return self._back.is_set()
 
-    async def open(self) -> None:
-        """Connect. Raises Infrastructure when the server cannot be reached."""
-        await self._get_pool()
-
     async def close(self) -> None:
         """Close all connections, waiting a moment for those in use."""
         if self._prober is not None:
@@ -247,12 +243,3 @@ class Postgres:
             else:
                 self._back.set()
                 return
-
-    async def attempt(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Do idempotent work in one transaction, as often as the server's absence demands."""
-        while True:
-            try:
-                async with self.transaction() as db:
-                    return await work(db)
-            except Infrastructure:
-                await self.back_again()

@@ -55,7 +55,3 @@ class SavepointsSpent(SkillCoreError):
 
 class Misconfigured(SkillCoreError):
     """Configuration, topics or schema are not as needed. A worker ends with exit code 78; the text says what to run."""
-
-
-class UnknownType(SkillCoreError):
-    """No event or job of this name exists in this version of the code."""

@@ -152,7 +152,6 @@ class Queue:
     name: str
     concurrency: int = 10
     attempts: int = 5
-    backoff: timedelta = timedelta(seconds=1)
 
     def __post_init__(self) -> None:
         QUEUES[self.name] = self

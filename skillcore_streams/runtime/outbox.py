@@ -58,9 +58,8 @@ LEFT = f"""
 
 PRUNE = f"""
     delete from outbox where id in (
-        select id from outbox where published_at < clock_timestamp() - interval '{KEEP_HOURS} h' limit 5000)"""  # noqa: S608
-
-OLDEST = "select extract(epoch from clock_timestamp() - min(created_at))::float8 from outbox where published_at is null"
+        select id from (select id, published_at from outbox order by id limit 1000) oldest
+         where published_at < clock_timestamp() - interval '{KEEP_HOURS} h')"""  # noqa: S608
 
 
 async def write(db: Database, publications: Sequence[Publication]) -> None:
