@@ -16,6 +16,7 @@ from skillcore_streams.events.attendance import (
 )
 from skillcore_streams.queues.attendance_aggregation import (
     SOON,
+    THRESHOLD_ALERT,
     Held,
     SchoolDay,
     YearOf,
@@ -211,10 +212,6 @@ SETTLE_NOTICES = """
      where n.tenant_id = t.tenant_id and n.student_id = t.student_id and n.day = t.day
        and (n.retracted_at is null) <> (a.category = 'absent_unexcused')"""
 
-STANDS = """
-    select 1 from attendance_threshold
-     where tenant_id = $1 and student_id = $2 and school_year = $3 and threshold = $4 and retracted_at is null"""
-
 ALERT = """
     insert into student_alerts (tenant_id, alert_id, student_id, kind, severity, detail, raised_at)
     values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing"""
@@ -280,17 +277,18 @@ async def notify_of_absence(event: StudentAbsent, ctx: Context) -> None:
 
 @on(AttendanceThresholdReached, name="ChronicAbsenteeismHandler")
 async def follow_up_threshold(event: AttendanceThresholdReached, ctx: Context) -> None:
-    """An alert, a letter, a look at the whole student; nothing if a correction has taken it back meanwhile."""
+    """An alert, a letter, a look at the whole student.
+
+    A correction may have taken the threshold back meanwhile, and another may bring it back without a second event: the
+    alert stands as long as the threshold does, and what is sent asks again when it is sent.
+    """
     tenant, student, year = ctx.tenant, event.student_id, event.school_year
     await hold_years(ctx, [YearOf(tenant, student, year, None)])
-    await settle_status(ctx, {(tenant, student, year)})
-    if not await ctx.db.fetchval(STANDS, tenant, student, year, event.threshold):
-        return
-    alert = derive_id(tenant, "attendance_threshold", student, year, event.threshold)
+    alert = derive_id(tenant, THRESHOLD_ALERT, student, year, event.threshold)
     severity = "warning" if event.threshold == "at_risk_5" else "high"
-    await ctx.db.execute(
-        ALERT, tenant, alert, student, "attendance_threshold", severity, event.threshold, event.meta.time
-    )
+    detail = f"{year} {event.threshold}"
+    await ctx.db.execute(ALERT, tenant, alert, student, THRESHOLD_ALERT, severity, detail, event.meta.time)
+    await settle_status(ctx, {(tenant, student, year)})
     ctx.enqueue(DetectRisk(student_id=student), debounce=SOON)
     letter = AttendanceLetter(student_id=student, school_year=year, threshold=event.threshold)
     ctx.enqueue(letter, unique=f"letter:{alert}")

@@ -214,6 +214,16 @@ STATUS = """
     on conflict (tenant_id, student_id, school_year) do update set tier = excluded.tier, since = excluded.since"""
 
 
+THRESHOLD_ALERT = "attendance_threshold"
+
+# An alert stands as long as its threshold does: taken back by a correction, raised again when it is reached again.
+ALERTS = f"""
+    update student_alerts a set resolved_at = h.retracted_at
+      from unnest($1::text[], $2::uuid[], $3::text[]) as t (tenant_id, student_id, school_year)
+      join attendance_threshold h using (tenant_id, student_id, school_year)
+     where a.tenant_id = h.tenant_id and a.student_id = h.student_id and a.kind = '{THRESHOLD_ALERT}'
+       and a.detail = h.school_year || ' ' || h.threshold and a.resolved_at is distinct from h.retracted_at"""  # noqa: S608
+
 UNEXCUSED = """
     select d.tenant_id, d.student_id, d.school_year, d.school_id, c.ordinal, d.day
       from unnest($1::text[], $2::uuid[], $3::text[]) as t (tenant_id, student_id, school_year)
@@ -313,10 +323,12 @@ async def unexcused_days(ctx: Context, held: Held) -> dict[tuple[str, UUID, str,
 
 
 async def settle_status(ctx: Context, years: set[tuple[str, UUID, str]]) -> None:
-    """Chronic absence status of these students' years: the highest threshold that stands, or none."""
+    """Chronic absence status of these students' years: the highest threshold that stands, or none; and the alerts."""
     if years:
         keys = sorted(years)
-        await ctx.db.execute(STATUS, [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys])
+        columns = [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys]
+        await ctx.db.execute(STATUS, *columns)
+        await ctx.db.execute(ALERTS, *columns)
 
 
 async def _reach(ctx: Context, found: Sequence[tuple[Any, str, Crossing]], held: Held) -> list[Any]:

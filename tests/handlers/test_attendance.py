@@ -448,7 +448,9 @@ async def test_a_reached_threshold_is_an_alert_a_letter_a_notice_and_a_look_at_t
     followed = await lab.run(follow_up_threshold, chronic)
 
     [alert] = await lab.rows("select alert_id, kind, severity, detail, resolved_at from student_alerts")
-    assert (alert["kind"], alert["severity"], alert["detail"]) == ("attendance_threshold", "high", "chronic_10")
+    assert (alert["kind"], alert["severity"], alert["detail"]) == (
+        "attendance_threshold", "high", f"{YEAR} chronic_10",
+    )
     assert [type(job) for job in followed.enqueued] == [DetectRisk, AttendanceLetter, DeliverNotification]
     [look], [letter], [notice] = map(followed.orders_of, (DetectRisk, AttendanceLetter, DeliverNotification))
     assert (look.delay, look.coalesce is None) == (SOON, False)
@@ -473,18 +475,19 @@ async def test_the_same_threshold_again_orders_nothing_new(lab: HandlerLab) -> N
     assert await lab.value("select count(*) from student_alerts") == 1
 
 
-async def test_a_threshold_that_was_taken_back_meanwhile_alerts_nobody(lab: HandlerLab) -> None:
+async def test_an_alert_stands_as_long_as_its_threshold_does(lab: HandlerLab) -> None:
     await ready(lab)
     wrong = mark(0)
     done = await lab.run(aggregate_attendance, [wrong, mark(19, "present")])
-    await lab.run(correct_attendance, correction(wrong, "present"))
+    await lab.run(correct_attendance, correction(wrong, "present", hour=15))
 
     [event] = [e for e in done.published if isinstance(e, AttendanceThresholdReached)]
-    followed = await lab.run(follow_up_threshold, event)
-
-    assert followed.orders == []
-    assert await lab.rows("select * from student_alerts") == []
+    await lab.run(follow_up_threshold, event)
+    assert await lab.value("select resolved_at from student_alerts") == NOW
     assert await lab.rows("select * from chronic_absence_status") == []
+
+    await lab.run(correct_attendance, correction(wrong, "absent_unexcused", hour=16))
+    assert await lab.value("select resolved_at from student_alerts") is None
 
 
 # StudentAbsent --------------------------------------------------------------------------------------------------------
