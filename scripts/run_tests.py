@@ -22,7 +22,7 @@ SUITES = {  # folder: tests it must at least have run; fast ones first
     "adapters": 5,
     "edfi": 25,
     "handlers": 150,
-    "queues": 10,
+    "queues": 8,
     "stack": 40,
     "commands": 15,
     "web": 35,
