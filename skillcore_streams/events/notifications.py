@@ -33,8 +33,8 @@ class NotificationsEvent(Event, topic="skillcore.notifications.events.v1"):
     """The domain's topic; each event names its key."""
 
 
-class EmailSent(NotificationsEvent, key="recipient_id"):
-    """Email sent (SendGrid `processed`)."""
+class DeliveryEvent(NotificationsEvent, key="recipient_id"):
+    """What became of one delivery: one notification to one person by one channel."""
 
     notification_id: UUID
     delivery_id: UUID
@@ -43,67 +43,44 @@ class EmailSent(NotificationsEvent, key="recipient_id"):
     provider: Name
     provider_message_id: Name
     template: Name | None = None
+
+
+class EmailSent(DeliveryEvent):
+    """Email sent (SendGrid `processed`)."""
+
     to_hash: Personal[Name]
     sent_at: EventTime
     subject_key: Name | None = None
 
 
-class SMSDelivered(NotificationsEvent, key="recipient_id"):
+class SMSDelivered(DeliveryEvent):
     """SMS delivered (Twilio MessageStatus=delivered)."""
 
-    notification_id: UUID
-    delivery_id: UUID
-    recipient_id: UUID
-    channel: Channel
-    provider: Name
-    provider_message_id: Name
-    template: Name | None = None
     segments: Count
     price: Exact | None = None
     delivered_at: EventTime
     carrier_status: Name
 
 
-class PushNotificationSent(NotificationsEvent, key="recipient_id"):
+class PushNotificationSent(DeliveryEvent):
     """Push notification sent (FCM v1 error UNREGISTERED)."""
 
-    notification_id: UUID
-    delivery_id: UUID
-    recipient_id: UUID
-    channel: Channel
-    provider: Name
-    provider_message_id: Name
-    template: Name | None = None
     device_token_id: UUID
     result: Literal["ok", "unregistered", "invalid_argument", "quota"]
     sent_at: EventTime
 
 
-class EmailBounced(NotificationsEvent, key="recipient_id"):
+class EmailBounced(DeliveryEvent):
     """Email bounced (SendGrid bounce/dropped/spamreport)."""
 
-    notification_id: UUID
-    delivery_id: UUID
-    recipient_id: UUID
-    channel: Channel
-    provider: Name
-    provider_message_id: Name
-    template: Name | None = None
     bounce_class: Literal["hard", "soft", "blocked", "dropped", "spamreport"]
     reason: Personal[Text]
     bounced_at: EventTime
 
 
-class NotificationFailed(NotificationsEvent, key="recipient_id"):
+class NotificationFailed(DeliveryEvent):
     """Notification failed (Twilio failed/undelivered 30003/21610)."""
 
-    notification_id: UUID
-    delivery_id: UUID
-    recipient_id: UUID
-    channel: Channel
-    provider: Name
-    provider_message_id: Name
-    template: Name | None = None
     error_code: Name
     error_class: Literal["transient", "permanent", "circuit_open"]
     attempts: Count
