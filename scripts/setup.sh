@@ -11,6 +11,7 @@ MISSING=""
 have java || MISSING="$MISSING openjdk-17-jre-headless"
 have mvn || MISSING="$MISSING maven"
 have redis-server || MISSING="$MISSING redis-server"
+docker compose version >/dev/null 2>&1 || have docker-compose || MISSING="$MISSING docker-compose"  # a test reads the file
 have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || MISSING="$MISSING postgresql"
 if [ -n "$MISSING" ]; then
     if [ "$(id -u)" = 0 ] && have apt-get; then
