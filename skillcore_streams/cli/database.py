@@ -8,11 +8,12 @@ import json
 import click
 
 from skillcore_streams.adapters import migrations
+from skillcore_streams.cli.output import json_option
 from skillcore_streams.config import load
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@json_option
 def migrate(as_json: bool) -> None:
     """Apply the numbered SQL files that the database has not seen yet."""
     done = asyncio.run(migrations.migrate(load().database_url.get_secret_value()))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import logging
-import pkgutil
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -14,8 +12,7 @@ from uuid import uuid4
 import click
 from pydantic import ValidationError
 
-import skillcore_streams.events
-from skillcore_streams import config
+from skillcore_streams import config, events
 from skillcore_streams.adapters.producing import Outgoing, Producer, outgoing
 from skillcore_streams.cli.output import json_option
 from skillcore_streams.runtime.messages import EVENT_TYPES, Event, Meta, derive_id
@@ -60,8 +57,7 @@ async def _send(kafka: str, record: Outgoing) -> None:
 
 
 def _class(name: str) -> type[Event]:
-    for module in pkgutil.iter_modules(skillcore_streams.events.__path__):
-        importlib.import_module(f"skillcore_streams.events.{module.name}")
+    events.load()
     by_name = {cls.__name__: cls for cls in EVENT_TYPES.values()} | EVENT_TYPES
     if name not in by_name:
         known = ", ".join(sorted(cls.__name__ for cls in EVENT_TYPES.values()))

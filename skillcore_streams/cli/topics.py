@@ -13,10 +13,10 @@ import click
 from skillcore_streams import config
 from skillcore_streams.adapters import kafka_admin
 from skillcore_streams.cli import CONFIGURATION
+from skillcore_streams.cli.output import json_option
 
 SHOWN = 10  # a whole cluster of the other profile differs in a hundred ways
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -27,7 +27,7 @@ def topics() -> None:
 
 @topics.command()
 @click.option("--profile", type=click.Choice(kafka_admin.PROFILES), default="local", show_default=True)
-@as_json
+@json_option
 def apply(profile: kafka_admin.Profile, as_json: bool) -> None:
     """Create missing topics. Topics that exist are compared, never altered. Exit code 78 when some differ."""
     done = asyncio.run(kafka_admin.apply(config.load(), profile))
@@ -42,7 +42,7 @@ def apply(profile: kafka_admin.Profile, as_json: bool) -> None:
 
 @topics.command()
 @click.option("--profile", type=click.Choice(kafka_admin.PROFILES), help="Default: the one that fits best.")
-@as_json
+@json_option
 def check(profile: kafka_admin.Profile | None, as_json: bool) -> None:
     """Compare the broker with kafka/topics.yaml. Exit code 78 when a topic is missing or differs."""
     problems = asyncio.run(kafka_admin.check(config.load(), profile))
