@@ -12,10 +12,11 @@ demo: setup       ## a district's attendance year through the whole system, watc
 test: setup       ## all tests, on real Kafka, Postgres and Redis
 	@$(V)/python scripts/run_tests.py
 
-check: setup      ## everything that needs no servers: format, lint, types, import contracts
+check: setup      ## everything that needs no servers: format, lint, types, import contracts, schemas
 	$(V)/ruff check .
 	$(V)/mypy
 	$(V)/lint-imports
+	$(V)/skillcore schemas check
 
 bench: setup      ## side by side in one run: ratios and CPU per event
 	@$(V)/python -m benchmarks

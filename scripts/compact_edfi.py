@@ -27,6 +27,7 @@ KEEP = {  # interchange: record: the record's children that stay, with all they 
             "NameOfInstitution", "EducationOrganizationCategory", "SchoolId", "GradeLevel",
             "LocalEducationAgencyReference",
         ],
+        "Course": ["CourseCode", "CourseTitle", "EducationOrganizationReference"],
     },
     "EducationOrgCalendar": {
         "Session": [
@@ -43,6 +44,85 @@ KEEP = {  # interchange: record: the record's children that stay, with all they 
         "StudentSchoolAttendanceEvent": [
             "AttendanceEvent/EventDate", "AttendanceEvent/AttendanceEventCategory", "AttendanceEvent/EventDuration",
             "StudentReference", "SchoolReference", "SessionReference", "SchoolAttendanceDuration", "ArrivalTime",
+        ],
+    },
+    "StaffAssociation": {
+        "Staff": [
+            "StaffUniqueId", "Name/FirstName", "Name/LastSurname", "ElectronicMail/ElectronicMailAddress",
+        ],
+        "StaffEducationOrganizationAssignmentAssociation": [
+            "StaffReference", "EducationOrganizationReference", "StaffClassification", "BeginDate",
+        ],
+        "StaffSectionAssociation": ["StaffReference", "SectionReference", "ClassroomPosition", "BeginDate", "EndDate"],
+    },
+    "Contact": {
+        "Contact": [
+            "ContactUniqueId", "Name/FirstName", "Name/LastSurname", "Telephone/TelephoneNumber",
+            "Telephone/TelephoneNumberType",
+        ],
+        "StudentContactAssociation": [
+            "StudentReference", "ContactReference", "Relation", "PrimaryContactStatus", "EmergencyContactStatus",
+        ],
+    },
+    "MasterSchedule": {
+        "Section": ["SectionIdentifier", "CourseOfferingReference", "ClassPeriodReference", "SectionName"],
+    },
+    "StudentGradebook": {
+        "GradebookEntry": [
+            "GradebookEntryIdentifier", "Namespace", "SectionReference", "DateAssigned", "Title", "DueDate",
+        ],
+        "StudentGradebookEntry": [
+            "GradebookEntryReference", "StudentReference", "NumericGradeEarned", "SubmissionStatus",
+            "AssignmentLateStatus",
+        ],
+    },
+    "StudentProgram": {
+        "StudentSpecialEducationProgramAssociation": [
+            "StudentReference", "BeginDate", "SpecialEducationSetting", "SpecialEducationHoursPerWeek",
+            "LastEvaluationDate", "IEPReviewDate", "IEPBeginDate", "Disability", "SpecialEducationExitDate", "EndDate",
+            "IEPEndDate", "SpecialEducationProgramService",
+        ],
+        "StudentSection504ProgramAssociation": [
+            "StudentReference", "BeginDate", "Section504Disability", "Section504MeetingDate",
+        ],
+        "StudentLanguageInstructionProgramAssociation": ["StudentReference", "BeginDate"],
+        "StudentSchoolFoodServiceProgramAssociation": [
+            "StudentReference", "BeginDate", "SchoolFoodServiceProgramService",
+        ],
+        **{
+            f"Student{name}ProgramAssociation": ["StudentReference", "ProgramReference", "BeginDate", "EndDate"]
+            for name in ("", "MigrantEducation", "CTE", "Homeless", "NeglectedOrDelinquent", "TitleIPartA")
+        },
+    },
+    "StudentIntervention": {
+        "Intervention": [
+            "InterventionIdentificationCode", "Diagnosis", "DeliveryMethod", "BeginDate", "MinDosage",
+            "EducationOrganizationReference",
+        ],
+        "StudentInterventionAssociation": ["StudentReference", "InterventionReference", "Dosage"],
+    },
+    "StudentDiscipline": {
+        "DisciplineIncident": [
+            "IncidentIdentifier", "IncidentDate", "IncidentTime", "IncidentLocation", "SchoolReference",
+        ],
+        "StaffDisciplineIncidentAssociation": [
+            "StaffReference", "DisciplineIncidentReference", "DisciplineIncidentParticipationCode",
+        ],
+        "StudentDisciplineIncidentBehaviorAssociation": [
+            "StudentReference", "DisciplineIncidentReference", "Behavior", "BehaviorDetailedDescription",
+        ],
+        "StudentDisciplineIncidentNonOffenderAssociation": [
+            "StudentReference", "DisciplineIncidentReference", "DisciplineIncidentParticipationCode",
+        ],
+        "DisciplineAction": [
+            "DisciplineActionIdentifier", "Discipline", "DisciplineDate", "DisciplineActionLength",
+            "ActualDisciplineActionLength", "StudentReference", "StudentDisciplineIncidentBehaviorAssociationReference",
+        ],
+    },
+    "StudentSectionAttendance-Tardy": {
+        "StudentSectionAttendanceEvent": [
+            "AttendanceEvent/EventDate", "AttendanceEvent/AttendanceEventCategory", "StudentReference",
+            "SectionReference", "SectionAttendanceDuration", "ArrivalTime",
         ],
     },
 }  # fmt: skip

@@ -17,19 +17,25 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 SUITES = {  # folder: tests it must at least have run; fast ones first
-    "rules": 10,
+    "rules": 90,
     "events": 150,
-    "runtime": 120,
-    "adapters": 5,
-    "edfi": 25,
-    "handlers": 150,
-    "queues": 8,
-    "stack": 40,
+    "contracts": 960,
+    "runtime": 250,
+    "adapters": 120,
+    "rendering": 40,
+    "edfi": 140,
+    "handlers": 280,
+    "queues": 280,
+    "explain": 20,
+    "stack": 45,
+    "bullmq": 1,
     "commands": 15,
-    "web": 35,
+    "web": 80,
     "transport": 12,
+    "tables": 95,
     "crash": 5,
-    "demo": 15,
+    "jobcrash": 3,
+    "demo": 22,
 }
 
 

@@ -12,6 +12,7 @@ have java || MISSING="$MISSING openjdk-17-jre-headless"
 have mvn || MISSING="$MISSING maven"
 have redis-server || MISSING="$MISSING redis-server"
 docker compose version >/dev/null 2>&1 || have docker-compose || MISSING="$MISSING docker-compose"  # a test reads the file
+have node && have npm || MISSING="$MISSING nodejs npm"  # the examples in Node, run by the tests
 have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || MISSING="$MISSING postgresql"
 if [ -n "$MISSING" ]; then
     if [ "$(id -u)" = 0 ] && have apt-get; then

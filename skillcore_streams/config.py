@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -45,8 +45,44 @@ class Settings(BaseSettings):
     )
     legacy_tenant: str | None = Field(None, description="tenant of legacy records, which name none; unset: parked")
 
+    public_url: str | None = Field(None, description="where providers reach our /webhooks/; unset: no status callbacks")
+    app_url: str = Field("https://app.skillcore.example", description="where links in messages lead")
+    mail_from: str | None = Field(None, description="sender of e-mail, an address verified at SendGrid")
+    mail_from_name: str = Field("SkillCore", description="its display name")
+    sendgrid_url: str = Field("https://api.sendgrid.com", description="another host for tests and the local stack")
+    sendgrid_api_key: SecretStr | None = Field(None, description="unset: there is no e-mail")
+    sendgrid_webhook_key: str | None = Field(
+        None, description="public key of the signed Event Webhook, as SendGrid shows it; unset: webhooks are refused"
+    )
+    twilio_url: str = Field("https://api.twilio.com")
+    twilio_account_sid: str | None = Field(None, description="unset: there is no SMS")
+    twilio_auth_token: SecretStr | None = Field(None, description="also the key of its webhooks' signatures")
+    twilio_from: str | None = Field(None, description="a number (E.164) or a Messaging Service (MG...)")
+    fcm_url: str = Field("https://fcm.googleapis.com")
+    fcm_service_account: Path | None = Field(None, description="JSON file of a service account; unset: no push")
+    pagerduty_url: str = Field("https://events.pagerduty.com")
+    pagerduty_routing_key: SecretStr | None = Field(None, description="integration key; unset: nobody is paged")
+
+    s3_bucket: str | None = Field(None, description="where reports and archives go; unset: their jobs wait")
+    s3_url: str | None = Field(None, description="another end point than AWS's; the local stack's moto")
+    s3_region: str = Field("us-east-1")
+    s3_access_key: SecretStr | None = Field(None, description="unset: as the environment of an AWS client says")
+    s3_secret_key: SecretStr | None = Field(None)
+    s3_encryption: Literal["AES256", "aws:kms"] | None = Field(
+        None, description="encryption at rest that is asked for; unset: as the bucket says"
+    )
+    s3_kms_key: str | None = Field(None, description="key id of aws:kms; unset: the account's own")
+
+    render_processes: int = Field(2, ge=1, le=16, description="processes of a worker that make reports")
+
     web_host: str = Field("127.0.0.1", description="address the web views listen on")
     web_port: int = Field(6066, ge=1, le=65535)
+    api_token: SecretStr | None = Field(
+        None, min_length=16, description="whoever has it may act by /api/ (cancel, retry, pause ...); unset: read only"
+    )
+    web_token: SecretStr | None = Field(
+        None, description="what /attendance asks for when web_host is not this machine's own; the same for all workers"
+    )
     datadir: Path = Field(Path(".skillcore"), description="where Faust keeps its files; one folder a worker")
 
     pool_size: int = Field(4, ge=2, le=32, description="Postgres connections of a worker")
@@ -70,6 +106,11 @@ class Settings(BaseSettings):
             named = ", ".join(sorted(unknown)) or "(none)"
             raise ValueError(f"unknown role {named}; known: {', '.join(sorted(ROLES))}")
         return value
+
+    @property
+    def web_name(self) -> str:
+        """The host by which other workers reach this one's views."""
+        return socket.gethostname() if self.web_host in ("0.0.0.0", "::") else self.web_host  # noqa: S104 - compared
 
     @property
     def app_id(self) -> str:

@@ -12,7 +12,7 @@ What a `HandlerLab` can do, from one call to the whole system:
     deliver             events to all their handlers, as a chunk of Kafka would bring them: inbox, second pass, failed
                         calls become jobs
     run_jobs            what was ordered, in order, due or not, until nothing that has a function is left
-    deliver_published   what was published, back to its handlers
+    deliver_published   what was published, back to its handlers (inputs of live tables stay in the outbox)
     settle              the last two, until nothing moves
 
 An event needs an envelope: `given(event, tenant=..., at=..., id=...)` attaches one, and the lab does so for events that
@@ -29,27 +29,34 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, TypeVar
-from uuid import uuid4
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeVar
+from uuid import UUID, uuid4
 
 import asyncpg
 
 from skillcore_streams import events as vocabulary
 from skillcore_streams import handlers, queues
+from skillcore_streams.adapters.breaker import Breaker
 from skillcore_streams.adapters.migrations import migrate
 from skillcore_streams.adapters.postgres import SESSION, Connection, Postgres
+from skillcore_streams.notifications.rendering import Renderer
+from skillcore_streams.rendering import render
 from skillcore_streams.runtime import chunk, inbox, progress
-from skillcore_streams.runtime.context import Order
+from skillcore_streams.runtime.context import Input, Order, S
 from skillcore_streams.runtime.core import Core
+from skillcore_streams.runtime.documents import Document, DocumentRenderer, Format, Rendered
 from skillcore_streams.runtime.envelope import Arrival, decode, encode
-from skillcore_streams.runtime.executor import Executor
+from skillcore_streams.runtime.jobs.runner import Runner
 from skillcore_streams.runtime.messages import Event, Job, Message, Meta, derive_id
+from skillcore_streams.runtime.objects import Missing, ObjectStore, Stored, StoreError, Taken, digest
+from skillcore_streams.runtime.providers import Line, Mail, Outcome, Page, Providers, Push, Sent, Text
 from skillcore_streams.runtime.registry import REGISTRY, Handler, Registry
 from skillcore_streams.runtime.transaction import Tx
 
 M = TypeVar("M", bound=Message)
+P = TypeVar("P")
 Transaction = Callable[[], AbstractAsyncContextManager[Connection]]
 
 NOW = datetime(2022, 6, 30, 12, tzinfo=UTC)
@@ -58,14 +65,17 @@ NOW = datetime(2022, 6, 30, 12, tzinfo=UTC)
 TENANT = "grand-bend"
 
 MAKE_DUE = """
-    update job set run_at = run_at - interval '1000 days' where state = 'waiting' and run_at > clock_timestamp()"""
-FINISHED = "select count(*) from job where state = 'completed'"
-WITH_ERRORS = "select queue, kind, state, errors from job where errors <> '[]'"
+    update later set run_at = run_at - interval '1000 days' where run_at > clock_timestamp()"""
+FINISHED = "select coalesce(sum(cardinality(ids)), 0) from finished"
+WITH_ERRORS = """
+    select queue, kind, n, error from attempt a join job j on j.id = a.job_id
+     where error not like 'NotYet%' and error not like 'Snooze%'"""
 PARKED = "select kind, reason from dead_letter where kind in ('record', 'conflict')"
 WAITING = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' limit 1"
 LEAVING = """
     with leaving as (
-        update outbox set published_at = clock_timestamp() where published_at is null
+        update outbox set published_at = clock_timestamp()
+         where published_at is null and topic not like 'skillcore.internal.%' and topic not like '%.dlq'
         returning id, topic, key, headers, value)
     select * from leaving order by id"""
 
@@ -92,11 +102,13 @@ class Done:
 
     published: list[Event]
     orders: list[Order]
+    inputs: list[Input]
+    """What live tables were told."""
 
     @property
     def enqueued(self) -> list[Job]:
         """The ordered jobs, in order; `orders` has their delays, priorities and ids too."""
-        return [order.job for order in self.orders]
+        return [order.job for order in self.orders if order.job is not None]
 
     def orders_of(self, job: type[Job]) -> list[Order]:
         """The orders of one kind."""
@@ -114,8 +126,72 @@ class _Record:
     timestamp: int
 
 
+@dataclass(slots=True)
+class FakeSender(Generic[P]):
+    """A provider. `answers` are given in order, an exception is raised; then everything is taken."""
+
+    said: list[P] = field(default_factory=list)
+    answers: list[Outcome | BaseException] = field(default_factory=list)
+
+    async def send(self, message: P) -> Outcome:
+        """Notes the message."""
+        self.said.append(message)
+        answer = self.answers.pop(0) if self.answers else Sent(f"id-{len(self.said)}")
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class FakeProviders:
+    """One sender a channel, with a real breaker in front of each that `seconds` is the clock of."""
+
+    mail: FakeSender[Mail] = field(default_factory=FakeSender)
+    texts: FakeSender[Text] = field(default_factory=FakeSender)
+    pushes: FakeSender[Push] = field(default_factory=FakeSender)
+    pages: FakeSender[Page] = field(default_factory=FakeSender)
+    seconds: list[float] = field(default_factory=lambda: [0.0])
+
+    def connect(self) -> Providers:
+        """As a job gets them."""
+        def gate(name: str) -> Breaker:
+            return Breaker(name, clock=lambda: self.seconds[0])
+
+        return Providers(
+            Line("sendgrid", self.mail, gate("sendgrid")), Line("twilio", self.texts, gate("twilio")),
+            Line("fcm", self.pushes, gate("fcm")), Line("pagerduty", self.pages, gate("pagerduty")),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A start of a job that a test calls by hand."""
+
+    job_id: UUID
+    attempt: int
+    lab: HandlerLab
+
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+        return self.lab.transaction()
+
+    def progress(self, value: object) -> None:
+        self.lab.notes.append(str(value))
+
+    def note(self, line: str) -> None:
+        self.lab.notes.append(line)
+
+    def service(self, kind: type[S]) -> S:
+        found = self.lab.services[kind]
+        assert isinstance(found, kind)
+        return found
+
+
 class HandlerLab:
-    """The runtime on one database, with a clock that stands still and no Kafka."""
+    """The runtime on one database, with a clock that stands still and no Kafka.
+
+    `providers` take what is sent to people; `services` is all that jobs get by `ctx.service`; `attempt` which start of
+    a job `run` plays; `notes` what they noted.
+    """
 
     def __init__(self, transaction: Transaction, registry: Registry = REGISTRY) -> None:
         for vocabulary_or_reactions in (vocabulary, queues, handlers):
@@ -130,8 +206,22 @@ class HandlerLab:
             clock=lambda: self.now,
             registry=registry,
         )
-        self._executor = Executor(transaction, registry, lambda: self.now, "lab", lambda lane: None)
+        self.providers = FakeProviders()
+        self.services: dict[type, object] = {
+            Providers: self.providers.connect(), Renderer: Renderer("https://app.example"), ObjectStore: MemoryStore(),
+            DocumentRenderer: RenderHere(),
+        }
+        self.attempt = 1
+        self.notes: list[str] = []
+        self._runner = Runner(transaction, registry, lambda: self.now, "lab", services=self.services)
         self._offsets: dict[str, int] = {}
+
+    def leave(self, *queues: str) -> None:
+        """Jobs of these queues stay where they are: a test of something else need not send its messages."""
+        others = [name for name in self._runner.queues if name not in queues]
+        self._runner = Runner(
+            self.transaction, self.registry, lambda: self.now, "lab", services=self.services, queues=others
+        )
 
     async def run(self, function: Callable[..., Awaitable[None]], messages: Message | Sequence[Message]) -> Done:
         """Call one handler as the runtime does: once with the list, or once a message, in a transaction of its own.
@@ -150,13 +240,19 @@ class HandlerLab:
         handler = self._handler(function)
         asked = [self._enveloped(m) for m in ([messages] if isinstance(messages, Message) else messages)]
         events = [m for m in asked if isinstance(m, Event)]
+        run = _Run(asked[0].meta.key, self.attempt, self) if isinstance(asked[0], Job) else None
+        if not handler.transaction:
+            tx = Tx(None, lambda: self.now, "lab")
+            await tx.call(handler, asked, limit=30.0, run=run)
         async with self.transaction() as db:
             if events:
                 await self._store(db, events)
-            tx = Tx(db, lambda: self.now, "lab")
-            await tx.call(handler, asked)
+            if handler.transaction:
+                tx = Tx(db, lambda: self.now, "lab")
+                await tx.call(handler, asked, run=run)
+            tx.db = db
             await tx.flush("lab")
-            yield Done([p.event for p in tx.effects.publications], list(tx.effects.orders))
+            yield Done([p.event for p in tx.effects.publications], list(tx.effects.orders), list(tx.effects.inputs))
 
     async def waits_for_a_lock(self) -> None:
         """Return when another session of this database waits for a lock. Raises TimeoutError when none does."""
@@ -187,16 +283,13 @@ class HandlerLab:
         while True:
             async with self.transaction() as db:
                 await db.execute(MAKE_DUE)
-            while await self._executor.run_due():
+            while await self._runner.run_due():
                 pass
             before, finished = finished, await self.value(FINISHED)
             if finished == before:
                 break
         failures = [
-            f"{row['queue']} {row['kind']} ({row['state']}): {entry['error']}"
-            for row in await self.rows(WITH_ERRORS)
-            for entry in json.loads(row["errors"])
-            if not entry["error"].startswith(("NotYet", "Snooze"))
+            f"{row['queue']} {row['kind']}, attempt {row['n']}: {row['error']}" for row in await self.rows(WITH_ERRORS)
         ]
         assert not failures, "; ".join(failures)
         return int(finished - first)
@@ -282,6 +375,57 @@ class HandlerLab:
         await chunk.deliver(chunk.Chunk(topic, 0, start, end, records), self.core)
         parked = await self.rows(PARKED)
         assert not parked, f"the door refused {len(parked)} records, the first because: {parked[0]['reason']}"
+
+
+class RenderHere(DocumentRenderer):
+    """Rendering in this process: what it makes is the real thing."""
+
+    async def render(self, document: Document, format: Format) -> Rendered:
+        """See DocumentRenderer."""
+        return render(document, format)
+
+
+class MemoryStore(ObjectStore):
+    """An object store in memory. `failing` makes the next calls fail, as a store that is away does."""
+
+    def __init__(self, bucket: str = "lab") -> None:
+        self.bucket = bucket
+        self.objects: dict[str, bytes] = {}
+        self.failing = 0
+
+    async def put(self, key: str, body: bytes, media_type: str) -> Stored:
+        """See ObjectStore."""
+        self._answer()
+        if self.objects.setdefault(key, body) != body:
+            raise Taken("the key is taken")
+        return Stored(key, len(body), digest(body))
+
+    async def head(self, key: str) -> Stored | None:
+        """See ObjectStore."""
+        self._answer()
+        body = self.objects.get(key)
+        return None if body is None else Stored(key, len(body), digest(body))
+
+    async def get(self, key: str) -> bytes:
+        """See ObjectStore."""
+        self._answer()
+        if key not in self.objects:
+            raise Missing("no such object")
+        return self.objects[key]
+
+    async def keys(self, prefix: str) -> Sequence[str]:
+        """See ObjectStore."""
+        self._answer()
+        return sorted(key for key in self.objects if key.startswith(prefix))
+
+    async def link(self, key: str, lifetime: timedelta, file_name: str) -> str:
+        """See ObjectStore."""
+        return f"memory://{self.bucket}/{key}"
+
+    def _answer(self) -> None:
+        if self.failing > 0:
+            self.failing -= 1
+            raise StoreError("the store is away")
 
 
 async def _no_second_try() -> None:

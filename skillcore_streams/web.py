@@ -13,15 +13,19 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+from faust.web import View
 from prometheus_client import PLATFORM_COLLECTOR, PROCESS_COLLECTOR, generate_latest
 
-from skillcore_streams import metrics
+from skillcore_streams import attendance_views, metrics
 from skillcore_streams.runtime.messages import EVENT_TYPES
+from skillcore_streams.webhooks import LARGEST, Reply
 
 if TYPE_CHECKING:
     from skillcore_streams.worker import Worker
 
 OPEN = frozenset({"/health", "/health/events", "/livez", "/readyz", "/metrics"})
+POSTED = frozenset({"/webhooks/twilio", "/webhooks/sendgrid"})
+"""What providers write to; each report is signed."""
 
 DEAD_LETTERS_ALERT = 50
 LAG_ALERT = 300.0
@@ -36,9 +40,16 @@ for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR):
 @web.middleware
 async def allow_list(request: web.Request, handler: Handler) -> web.StreamResponse:
     """What is not listed does not exist; what is listed can only be read."""
-    if request.path.rstrip("/") not in OPEN:
+    if request.path in POSTED:
+        if request.method != "POST":
+            return web.json_response({"error": "only POST"}, status=405)
+        return await handler(request)
+    if request.path.startswith("/api/"):  # api.py says what may be read and who may act
+        if request.method not in ("GET", "HEAD", "POST"):
+            return web.json_response({"error": "only GET and POST"}, status=405)
+    elif request.path.rstrip("/") not in OPEN and not attendance_views.PATHS.fullmatch(request.path):
         return web.json_response({"error": "not found"}, status=404)
-    if request.method not in ("GET", "HEAD"):
+    elif request.method not in ("GET", "HEAD"):
         return web.json_response({"error": "only GET"}, status=405)
     response = await handler(request)
     response.headers["Cache-Control"] = "no-store"
@@ -47,6 +58,7 @@ async def allow_list(request: web.Request, handler: Handler) -> web.StreamRespon
 
 def add_pages(app: Worker) -> None:
     """Register the views."""
+    attendance_views.add_pages(app)
 
     @app.page("/health")
     async def health(view: Any, request: Any) -> Any:
@@ -76,6 +88,46 @@ def add_pages(app: Worker) -> None:
         return view.bytes(
             generate_latest(metrics.REGISTRY), content_type="text/plain; version=0.0.4", status=200
         )
+
+    async def twilio(request: web.Request, body: bytes) -> Reply:
+        return await app.webhooks.twilio(str(request.rel_url), body, request.headers.get("X-Twilio-Signature"))
+
+    async def sendgrid(request: web.Request, body: bytes) -> Reply:
+        signature, timestamp = (request.headers.get(f"X-Twilio-Email-Event-Webhook-{name}")
+                                for name in ("Signature", "Timestamp"))  # fmt: skip
+        return await app.webhooks.sendgrid(body, signature, timestamp)
+
+    for receive in (twilio, sendgrid):
+        app.page(f"/webhooks/{receive.__name__}")(_posted(receive))
+
+    @app.page("/api/{path:.*}", name="api")
+    class Console(View):  # type: ignore[misc]
+        """What operators see and do, by api.py."""
+
+        async def get(self, request: Any, path: str) -> Any:
+            return await app.api.answer(request)
+
+        async def post(self, request: Any, path: str) -> Any:
+            return await app.api.answer(request)
+
+
+def _posted(receive: Callable[[web.Request, bytes], Awaitable[Reply]]) -> Any:
+    """A view that only takes POST: Faust makes such a one of a class, never of a function."""
+
+    async def post(view: Any, request: web.Request) -> Any:
+        body = await _body(request)
+        reply = Reply(413, {"error": "too large"}) if body is None else await receive(request, body)
+        return view.json(reply.body, status=reply.status)
+
+    return type(receive.__name__, (View,), {"post": post})
+
+
+async def _body(request: web.Request) -> bytes | None:
+    """The bytes as they were sent: signatures are over these. None: more than we read."""
+    body = await request.content.read(LARGEST + 1) if request.body_exists else b""
+    while len(body) <= LARGEST and (more := await request.content.read(LARGEST + 1 - len(body))):
+        body += more
+    return None if len(body) > LARGEST else body
 
 
 def events_body(app: Worker) -> dict[str, Any]:

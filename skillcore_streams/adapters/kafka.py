@@ -13,11 +13,12 @@ import gc
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import faust
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
@@ -123,8 +124,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 await self.crash(RuntimeError(f"outside its consumer group for {PATIENCE:.0f} s"))
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Upstream any failed commit crashes the worker. Postgres owns the offsets: Kafka's copy may be late."""
+        """Upstream any failed commit crashes the worker. Postgres owns the offsets: Kafka's copy may be late.
+
+        Between leaving one generation and entering the next nothing is committed: the refusal makes aiokafka forget
+        the generation that it is just being given, and the member is stuck outside its group.
+        """
         consumer = self._ensure_consumer()
+        if consumer._coordinator._performed_join_prepare:
+            return False
         mine = self.assignment()
         try:
             await consumer.commit({
@@ -138,13 +145,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
-    """Delivers the app's `bulk_topics` in chunks, everything else record by record; commits only what is done."""
+    """Delivers the app's topics in chunks, changelogs record by record; commits only what is done."""
 
     app: HardenedApp
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._next: dict[TP, int] = {}
         self._flights: dict[TP, dict[int, Flight]] = {}
+        self._replay: dict[TP, int] = {}
+        """As `_next`, of changelogs."""
+        self._skipped: set[TP] = set()
+        """Fetched, and perhaps not delivered."""
         self._holes: dict[TP, int] = {}
         self._astray: set[TP] = set()
         self._fresh: set[TP] = set()
@@ -160,7 +171,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Never past what is in flight (faust #606), and over gaps of any size at once (upstream: one a second)."""
         self._acked.pop(tp, None)  # the streams still fill these two
         self._acked_index.pop(tp, None)
-        return next(iter(self._flights.get(tp, ())), self._next.get(tp))
+        return self.done(tp)
 
     def _filter_tps_with_pending_acks(self, topics: Iterable[Any] | None = None) -> list[TP]:
         return [tp for tp in self._next if topics is None or tp in topics or tp.topic in topics]
@@ -202,12 +213,19 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Nothing is delivered or committed until perform_seek() has said from where."""
         self._next, self._flights = {}, {}
+        self._replay.clear()
+        self._astray.clear()
         await super().on_partitions_assigned(assigned, generation_id)
 
     # Where we start -----------------------------------------------------------------------------------------------
 
     async def perform_seek(self) -> None:
-        """Bulk topics begin at the app's offsets (Postgres); the others at Kafka's, new ones at the earliest."""
+        """Bulk topics begin at the app's offsets (Postgres); the others at Kafka's, new ones at the earliest.
+
+        The recovery of a table has the flow running, and what is delivered before it is resumed once more is lost:
+        resuming clears the streams' queues, and the chunk in one would stay in flight for ever.
+        """
+        self.stop_flow()
         await failpoint("assign.before_seek")
         committed = {ensure_TP(tp): offset for tp, offset in (await self.seek_to_committed()).items()}
         bulk = {tp for tp in committed if tp.topic in self.app.bulk_topics}
@@ -226,6 +244,16 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._holes.clear()
         await failpoint("assign.after_seek")
 
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """As upstream; what is fetched from now on and does not begin there is not believed."""
+        self._replay.update({tp: offset for tp, offset in partitions.items() if self._is_changelog_tp(tp)})
+        await super().seek_wait(partitions)
+
+    async def _seek_again(self, starts: Mapping[TP, int]) -> None:
+        mine = self.assignment()
+        with suppress(IllegalStateError):  # revoked at this moment: the next generation seeks for itself
+            await self.seek_wait({tp: offset for tp, offset in starts.items() if tp in mine})
+
     def reseek(self, tp: TP) -> None:
         """The owner of the offsets disagrees with us: forget this partition's deliveries, ask again, fetch again."""
         if self._next.pop(tp, None) is not None:
@@ -239,10 +267,26 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             return
         self._sought_at = time.monotonic()
         for tp, offset in (await self.app.next_offsets(set(self._astray))).items():
-            if tp in self._astray and tp in self.assignment():
-                await self.seek_wait({tp: offset})
+            if tp in self._astray:
+                await self._seek_again({tp: offset})
                 self._next[tp] = offset
                 self._astray.discard(tp)
+
+    async def _fetch_skipped(self) -> None:
+        """Seek what was fetched while the flow stood still, or before anybody had said from where.
+
+        A fetch that began before a rebalance ends after it, with records of partitions that have just been sought:
+        nobody wants them yet, and Kafka's client has moved on behind them. Where others follow, the hole is seen;
+        where none do, the partition, or a table's recovery, would wait for ever.
+        """
+        starts = {tp: at for tp in self._skipped if (at := self._standing(tp)) is not None}
+        self._skipped -= starts.keys()
+        if starts:
+            await self._seek_again(starts)
+
+    def _standing(self, tp: TP) -> int | None:
+        """The next offset to deliver; None while nobody has said so."""
+        return (self._replay if self._is_changelog_tp(tp) else self._next).get(tp)
 
     # Delivery -----------------------------------------------------------------------------------------------------
 
@@ -252,6 +296,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 if self._astray and self.flow_active:
                     await self._find_astray()
+                if self._skipped and self.flow_active:
+                    await self._fetch_skipped()
                 records, active = await self._wait_next_records(1.0)
                 await asyncio.sleep(0)
                 if records:
@@ -266,6 +312,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         def live() -> bool:  # whatever is dropped when this turns False comes again after a seek
             return bool(self.flow_active) and self.app.consumer_generation_id == generation and not self.should_stop
 
+        self._skipped |= records.keys()
         singles: dict[TP, list[Any]] = {}
         for tp, fetched in records.items():
             if not live():
@@ -273,15 +320,19 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             if not (active is None or tp in active or tp in self._buffered_partitions):
                 continue
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            wanted = await self._wanted(tp, fetched) if self.app.topics.acks_enabled_for(tp.topic) else fetched
-            if tp.topic not in self.app.bulk_topics:
+            wanted = await self._wanted(tp, fetched)
+            if tp.topic not in self.app.bulk_topics | self.app.table_topics:
                 singles[tp] = wanted
                 continue
             while wanted and live() and tp in self._next:
                 await self._room(live)
+                if not live():
+                    return
                 taken = self._take(wanted, self.app.chunk_limit(tp))
                 wanted = wanted[len(taken):]
                 await self._deliver(tp, taken, bulk=True)
+            if not wanted and tp in self._next:
+                self._skipped.discard(tp)
         await self._deliver_singles(singles, live)
 
     async def _wanted(self, tp: TP, fetched: list[Any]) -> list[Any]:
@@ -290,7 +341,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         A hole is believed only when a fetch from its very start shows it, and when Kafka's log does reach back so far:
         otherwise records were deleted before they were processed, and that is for a person to decide.
         """
-        at = self._next.get(tp)
+        at = self._standing(tp)
         if at is None:
             return []
         wanted = [r for r in fetched if r.offset >= at]
@@ -298,7 +349,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             return wanted
         if self._holes.get(tp) != at:
             self._holes[tp] = at
-            await self.seek_wait({tp: at})
+            await self._seek_again({tp: at})
             return []
         if tp.topic in self.app.bulk_topics and (await self.earliest_offsets(tp))[tp] > at:
             self.reseek(tp)
@@ -327,14 +378,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         for n, (tp, record) in enumerate(self.scheduler.iterate(singles)):
             if not live():
                 return
-            if self.app.topics.acks_enabled_for(tp.topic):
-                if tp in self._next:
-                    await self._deliver(tp, [record])
-            elif self._read_offset[tp] is None or record.offset >= self._read_offset[tp]:  # a table's changelog
+            if self._is_changelog_tp(tp):
+                self._replay[tp] = record.offset + 1
                 await self.callback(self._to_message(tp, record))
-                self._read_offset[tp] = record.offset
+            elif tp in self._next:
+                await self._deliver(tp, [record])
             if n % 100 == 99:
                 await asyncio.sleep(0)
+        if live():
+            self._skipped -= {tp for tp in singles if self._standing(tp) is not None}
 
     async def _deliver(self, tp: TP, records: Sequence[Any], bulk: bool = False) -> None:
         start, last = self._next[tp], records[-1]
@@ -353,6 +405,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         flights[start] = flight
         self._next[tp] = last.offset + 1
         await self.callback(message)
+
+    def done(self, tp: TP) -> int | None:
+        """All before this offset is delivered and acked; None when the partition is not ours or not sought yet."""
+        return next(iter(self._flights.get(tp, ())), self._next.get(tp))
 
     def oldest_flight(self) -> float:
         """Seconds since the oldest delivery that is not acked; 0.0 when there is none."""
@@ -378,6 +434,8 @@ class HardenedApp(faust.App):  # type: ignore[misc]
     """A Faust app on the hardened transport. Subclasses say which topics come in chunks and where they begin."""
 
     bulk_topics: frozenset[str] = frozenset()
+    table_topics: frozenset[str] = frozenset()
+    """Inputs of tables: in chunks too, but they begin at Kafka's committed offsets."""
     buffer_bytes: int = 64 << 20
 
     def chunk_limit(self, tp: TP) -> int:

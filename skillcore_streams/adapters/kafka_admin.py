@@ -7,7 +7,7 @@ a shorter retention loses data: both are decisions of a person, who is told what
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -33,7 +33,7 @@ from aiokafka.protocol.types import (
 )
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from skillcore_streams.config import Settings
+from skillcore_streams.config import ROLES, Settings
 from skillcore_streams.runtime.errors import Misconfigured, SkillCoreError
 
 Profile = Literal["local", "production"]
@@ -79,6 +79,9 @@ class Kind(BaseModel):
             "max.message.bytes": str(self.max_message_kib << 10),
             "min.insync.replicas": "2" if replicas == 3 else "1",
         }
+        if self.cleanup == "compact":
+            # Only closed segments are compacted, and whoever recovers a table reads all that is not.
+            config |= {"segment.bytes": str(16 << 20), "min.cleanable.dirty.ratio": "0.1"}
         if self.retention_days:
             config["retention.ms"] = str(self.retention_days * DAY_MS)
         return Topic(self.name.format(name, app=app_id), self.partitions[profile], replicas, config, owner)
@@ -90,6 +93,8 @@ class Row(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     owner: str
+    role: str | None = None
+    """Only workers that have this role need it; None: all."""
     partitions: dict[Profile, int] | None = None
     retention_days: int | None = None
     max_message_kib: int | None = None
@@ -114,14 +119,19 @@ class Declaration(BaseModel):
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise Misconfigured(f"{path} is wrong at {problems}") from None
 
-    def topics_for(self, profile: Profile, *, app_id: str = "skillcore", brokers: int = 3) -> list[Topic]:
-        """All topics, dead letters right behind the topic they belong to."""
+    def topics_for(
+        self, profile: Profile, *, app_id: str = "skillcore", brokers: int = 3, roles: Set[str] = ROLES
+    ) -> list[Topic]:
+        """All topics that a worker of these roles needs, dead letters right behind the topic they belong to."""
         found = []
         for kind_name, rows in self.topics.items():
             if kind_name not in self.kinds:
                 raise Misconfigured(f"topics.yaml: there is no kind {kind_name}, only {', '.join(self.kinds)}")
             for name, row in rows.items():
-                kind = self.kinds[kind_name].model_copy(update=row.model_dump(exclude={"owner"}, exclude_none=True))
+                if row.role is not None and row.role not in roles:
+                    continue
+                own = row.model_dump(exclude={"owner", "role"}, exclude_none=True)
+                kind = self.kinds[kind_name].model_copy(update=own)
                 topic = kind.topic(name, row.owner, profile, app_id, brokers)
                 found.append(topic)
                 if kind.dead_letters:
@@ -257,11 +267,14 @@ async def check(settings: Settings, profile: Profile | None = None) -> list[str]
     """
     declaration = Declaration.read(settings.topics_file)
     async with admin(settings.kafka) as client:
-        cluster = await look(client, [t.name for t in declaration.topics_for("local", app_id=settings.app_id)])
+        asked = declaration.topics_for("local", app_id=settings.app_id, roles=settings.roles)
+        cluster = await look(client, [topic.name for topic in asked])
     return min(
         (
             problems(
-                declaration.topics_for(candidate, app_id=settings.app_id, brokers=cluster.brokers),
+                declaration.topics_for(
+                    candidate, app_id=settings.app_id, brokers=cluster.brokers, roles=settings.roles
+                ),
                 cluster, settings.kafka, candidate,
             )
             for candidate in ([profile] if profile else PROFILES)
@@ -283,9 +296,10 @@ async def apply(settings: Settings, profile: Profile) -> Applied:
     """Create what is missing, in one request; compare what exists. Raises KafkaAway."""
     declaration = Declaration.read(settings.topics_file)
     async with admin(settings.kafka) as client:
-        names = [topic.name for topic in declaration.topics_for(profile, app_id=settings.app_id)]
+        app_id, roles = settings.app_id, settings.roles
+        names = [topic.name for topic in declaration.topics_for(profile, app_id=app_id, roles=roles)]
         before = await look(client, names)
-        wanted = declaration.topics_for(profile, app_id=settings.app_id, brokers=before.brokers)
+        wanted = declaration.topics_for(profile, app_id=app_id, brokers=before.brokers, roles=roles)
         missing = [topic for topic in wanted if topic.name not in before.topics]
         created, refusals = await _create(client, missing, mock=before.mock)
         after = await _settled(client, names, unless=refusals.keys())

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from skillcore_streams.runtime.envelope import encode
 from skillcore_streams.runtime.errors import Infrastructure, Misconfigured, PermanentError
 from skillcore_streams.runtime.messages import Event
-from skillcore_streams.runtime.outbox import Outgoing
+from skillcore_streams.runtime.outbox import Original, Outgoing
 
 __all__ = ["Outgoing", "Producer", "Undelivered", "outgoing"]
 
@@ -26,6 +26,9 @@ BATCH = 256 << 10
 
 MAX_RECORD = (1 << 20) - (4 << 10)
 """Bytes of key, value and headers; the topics take 1 MiB with Kafka's own framing."""
+
+DEAD_LETTER_ROOM = 128 << 10
+"""Further bytes that topics of dead letters take: the record as it came, and why it is there."""
 
 TIMEOUT = 30.0
 """Seconds without an acknowledgement until the caller is told."""
@@ -65,8 +68,8 @@ class Producer:
     ) -> None:
         await self._drop(self._client)
 
-    async def send(self, records: Sequence[Outgoing]) -> None:
-        """Write the records, in order per key, and return when every one is acknowledged.
+    async def send(self, records: Sequence[Original]) -> list[int]:
+        """Write the records, in order per key, and return their offsets when every one is acknowledged.
 
         Raises Undelivered when Kafka is away or silent for 30 s; before anything is written, PermanentError for a
         record that is too large and Misconfigured for a topic that does not exist.
@@ -74,9 +77,13 @@ class Producer:
         client = await self._connected()
         try:
             await self._check(client, records)
-            sent = [await client.send(r.topic, key=r.key, value=r.value, headers=r.headers) for r in records]
+            sent = [
+                await client.send(r.topic, key=r.key, value=r.value, headers=r.headers, partition=r.partition)
+                for r in records
+            ]
             if sent:
                 await self._acknowledged(sent)
+            return [future.result().offset for future in sent]
         except (KafkaError, OSError) as error:
             await self._drop(client)
             raise Undelivered(f"Kafka at {self._bootstrap} refused records ({type(error).__name__}).") from None
@@ -94,12 +101,12 @@ class Producer:
                 f"Kafka at {self._bootstrap} acknowledged {len(done)} of {len(sent)} records in {self._timeout:g} s."
             )
 
-    async def _check(self, client: AIOKafkaProducer, records: Sequence[Outgoing]) -> None:
+    async def _check(self, client: AIOKafkaProducer, records: Sequence[Original]) -> None:
         """Refuse what can never be written, at once: aiokafka would look for a missing topic until the time is up."""
         for record in records:
-            size = len(record.key) + len(record.value) + sum(len(name) + len(value) for name, value in record.headers)
-            if size > MAX_RECORD:
-                raise PermanentError(f"a record for {record.topic} has {size} bytes; {MAX_RECORD} are possible.")
+            limit = MAX_RECORD + (DEAD_LETTER_ROOM if record.topic.endswith(".dlq") else 0)
+            if record.size > limit:
+                raise PermanentError(f"a record for {record.topic} has {record.size} bytes; {limit} are possible.")
         topics = {record.topic for record in records}
         if not topics <= self._topics:
             self._topics = (await client.client.fetch_all_metadata()).topics()
@@ -116,9 +123,10 @@ class Producer:
                     client_id="skillcore",
                     acks="all",
                     enable_idempotence=True,
-                    compression_type="lz4",
+                    compression_type=None,  # kafkajs, which the users have, reads no LZ4 without a codec of its own
                     linger_ms=LINGER,
                     max_batch_size=BATCH,
+                    max_request_size=(1 << 20) + DEAD_LETTER_ROOM,
                     request_timeout_ms=int(self._timeout * 1000),
                 )
                 try:

@@ -18,8 +18,13 @@ COMMANDS = {  # command: (module, what it is for); the module has a click comman
     "send": ("send", "Write one event to its topic."),
     "import": ("importing", "Publish a district's data as events."),
     "events": ("events", "Look at stored events and what became of them."),
-    "dead-letters": ("dead_letters", "Look at what could not be processed."),
+    "explain": ("explain", "Every item that a grade or an absence rate came from."),
+    "dead-letters": ("dead_letters", "Look at what could not be processed; try it again, or discard it."),
+    "queues": ("queues", "How much work stands where; pause and resume a queue."),
+    "jobs": ("jobs", "Add a job; look at jobs, cancel, promote and retry them."),
+    "tables": ("tables", "The live attendance table: rebuild it from Postgres, compare the two."),
     "offsets": ("offsets", "Where each partition stands; set one by hand."),
+    "schemas": ("schemas", "What other systems may rely on: generate it, guard it."),
     "demo": ("demo", "A district's attendance year through the whole system."),
 }
 

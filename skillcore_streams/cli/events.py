@@ -11,11 +11,10 @@ from skillcore_streams import events as event_modules
 from skillcore_streams import handlers as handler_modules
 from skillcore_streams.adapters.postgres import Connection
 from skillcore_streams.cli.output import ask, json_option, plain, show
+from skillcore_streams.runtime import masking
 from skillcore_streams.runtime.errors import SkillCoreError
 from skillcore_streams.runtime.messages import EVENT_TYPES
 from skillcore_streams.runtime.registry import REGISTRY
-
-MASK = "•••"
 
 RECENT = """
     select time, tenant_id as tenant, type, key, topic || '-' || partition || '@' || record_offset as at, id
@@ -31,7 +30,7 @@ CAUSED = """
     select * from event where tenant_id = $1 and causation_id = $2 and correlation_id = $3 order by seq"""
 
 JOBS = """
-    select queue, kind, state, attempts, run_at, errors from job where event_key = $1 order by created_at, kind"""
+    select queue, kind, state, attempts, run_at, errors from job_now where event_key = $1 order by created_at, kind"""
 
 WAITING_OUT = """
     select topic, headers, created_at from outbox
@@ -132,20 +131,7 @@ def whole(row: Any) -> dict[str, Any]:
 
 def masked(type_: str, data: bytes) -> dict[str, Any]:
     """The payload with fields that tell about a person hidden, and with those that this version does not know."""
-    cls = EVENT_TYPES.get(type_)
-    try:
-        payload = json.loads(data)
-    except ValueError:
-        return {}
-    fields = cls.model_fields if cls else {}
-    return {
-        name: value if name in fields and not _personal(fields[name]) else MASK for name, value in payload.items()
-    }
-
-
-def _personal(field: Any) -> bool:
-    extra = field.json_schema_extra
-    return bool(extra.get("x-pii")) if isinstance(extra, dict) else False
+    return masking.masked(EVENT_TYPES.get(type_), data) or {}
 
 
 def _print(event: dict[str, Any], as_json: bool) -> None:

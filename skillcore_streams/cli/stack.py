@@ -1,4 +1,4 @@
-"""`skillcore stack`: Kafka, Postgres and Redis on this machine, without Docker."""
+"""`skillcore stack`: Kafka, Postgres, Redis, and stand-ins for providers and S3, on this machine without Docker."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def folder(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def stack() -> None:
-    """Kafka, Postgres and Redis on this machine, without Docker."""
+    """Kafka, Postgres, Redis, and stand-ins for providers and S3, on this machine without Docker."""
 
 
 @stack.command()

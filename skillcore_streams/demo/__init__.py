@@ -1,1 +1,1 @@
-"""The demonstration: a district's attendance year through the whole system, and the proof that nothing was lost."""
+"""The demonstration: a district's school year through the whole system, and the proof that nothing was lost."""

@@ -1,4 +1,7 @@
-"""What the database tells for the report, by plain SQL. No names of people, and ids cut short."""
+"""What the database tells for the report, by plain SQL. No names of people, and ids cut short.
+
+Attendance is asked for here; absences.py, grades.py and plans.py ask for and show their own.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import Any
 
 import asyncpg
 
-from skillcore_streams.demo.proof import THREE_IN_SEVEN
+from skillcore_streams.demo import absences, evening, grades, plans
+from skillcore_streams.demo.proof_attendance import THREE_IN_SEVEN
 
 SCHOOLS = """
     select o.org_id, o.name, count(distinct m.student_id) as students
@@ -33,7 +37,7 @@ PARKED = "select topic, partition, record_offset, kind, reason, octet_length(val
 
 VERSIONS = "select current_setting('server_version') as postgres"
 
-JOBS = "select queue, kind, state, count(*) as jobs from job group by 1, 2, 3 order by 1, 2, 3"
+JOBS = "select queue, kind, state, count(*) as jobs from job_now group by 1, 2, 3 order by 1, 2, 3"
 
 # A whole life: of the longest truancy case the last absence; without such a case any absence.
 ABSENCE = """
@@ -54,7 +58,7 @@ OUTBOX = """
 
 NOTICE = "select event_key from absence_notices where tenant_id = $1 and student_id = $2::text::uuid and day = $3"
 
-ORDERED = "select queue, kind, state, run_at, created_at from job where event_key = $1 order by created_at, kind"
+ORDERED = "select queue, kind, state, run_at, created_at from job_now where event_key = $1 order by created_at, kind"
 
 TRUANCY = """
     select first_day, last_day, days from truancy_cases
@@ -111,9 +115,13 @@ class Facts:
     three_in_seven: int
     parked: list[dict[str, Any]]
     jobs: list[dict[str, Any]]
+    messages: list[dict[str, Any]]
     life: list[Step]
     event_id: str
     postgres: str
+    explained: absences.Explained | None
+    grades: grades.Grades
+    plans: plans.Plans
 
 
 async def gather(dsn: str) -> Facts:
@@ -145,9 +153,13 @@ async def gather(dsn: str) -> Facts:
             three_in_seven=len(await db.fetch(THREE_IN_SEVEN)),
             parked=[dict(r) for r in await db.fetch(PARKED)],
             jobs=[dict(r) for r in await db.fetch(JOBS)],
+            messages=[dict(r) for r in await db.fetch(evening.BY_TEMPLATE)],
             life=life,
             event_id=event_id,
             postgres=str(await db.fetchval(VERSIONS)).partition(" ")[0],
+            explained=await absences.gather(db),
+            grades=await grades.gather(db),
+            plans=await plans.gather(db),
         )
     finally:
         await db.close()

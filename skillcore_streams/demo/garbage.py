@@ -37,7 +37,7 @@ def garbage(mark: Outgoing) -> Iterator[Garbage]:
         headers.pop(drop, None)
         return Garbage(kind, said, mark.topic, key, [*headers.items(), *(add or [])], value)
 
-    good = mark.value
+    good = mark.value or b""
     student = mark.key.decode()
     yield bad("truncated JSON", "invalid payload", good[: len(good) // 2])
     yield bad("not UTF-8", "invalid payload", good.replace(b'"code":"', b'"code":"\xff\xfe', 1))

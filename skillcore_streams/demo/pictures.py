@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import date
 from html import escape
 from itertools import count, pairwise
+from typing import TYPE_CHECKING
 
-from skillcore_streams.demo.facts import School
-from skillcore_streams.demo.watch import Look
+if TYPE_CHECKING:
+    from skillcore_streams.demo.facts import School
+    from skillcore_streams.demo.watch import Look
 
 WIDTH = 960
 _ids = count(1)
@@ -46,13 +48,13 @@ def run(looks: Sequence[Look], marks: Sequence[tuple[float, str]]) -> str:
     deepest = nice(max(lag for _, lag in lags) or 1)
     floor, lower = top + speed, top + speed + gap + behind
     parts = [
-        *_grid(left, left + width, top, floor, fastest, "events/s"),
-        *_grid(left, left + width, floor + gap, lower, deepest, "lag"),
+        *grid(left, left + width, top, floor, fastest, "events/s"),
+        *grid(left, left + width, floor + gap, lower, deepest, "lag"),
     ]
     for a, b, rate in rates:
         high = speed * rate / fastest
         wide = max(1.0, x(b) - x(a) - 1)
-        parts.append(_rect("good", x(a) + 0.5, floor - high, wide, high, f"{b:.1f} s: {rate:,.0f} events a second"))
+        parts.append(bar("good", x(a) + 0.5, floor - high, wide, high, f"{b:.1f} s: {rate:,.0f} events a second"))
     points = " ".join(f"{x(at):.1f},{lower - behind * lag / deepest:.1f}" for at, lag in lags)
     parts.append(f'<polygon class="lag" points="{x(lags[0][0]):.1f},{lower} {points} {x(lags[-1][0]):.1f},{lower}"/>')
     for row, (at, what) in enumerate(marks):
@@ -81,7 +83,7 @@ def weeks(school: School, most: float) -> str:
     floor = top + high
     width = WIDTH - left - right
     slot = width / max(1, len(school.weeks))
-    parts = list(_grid(left, left + width, top, floor, most, "", "%"))
+    parts = list(grid(left, left + width, top, floor, most, "", "%"))
     month = None
     for n, week in enumerate(school.weeks):
         at, base = left + slot * n, float(floor)
@@ -95,8 +97,8 @@ def weeks(school: School, most: float) -> str:
             size = high * 100 * getattr(week, kind) / week.all / most if week.all else 0
             base -= size
             if size:
-                bars.append(_rect(kind, at + 1, base, slot - 2, size))
-        hover = _rect("hover", at, top, slot, high)
+                bars.append(bar(kind, at + 1, base, slot - 2, size))
+        hover = bar("hover", at, top, slot, high)
         parts.append(f"<g><title>{escape(label)}</title>{hover}{''.join(bars)}</g>")
         if week.begins.month != month:
             month = week.begins.month
@@ -117,7 +119,7 @@ def whole(school: School) -> str:
     for kind, words in (("present", "present"), *KINDS):
         size = WIDTH * school.sum(kind) / days
         said = f"{words}: {school.sum(kind):,} student-days, {share(school.sum(kind), days)}"
-        parts.append(_rect(kind, at, 0, size, 14, said))
+        parts.append(bar(kind, at, 0, size, 14, said))
         at += size
     told = f"{share(school.sum('present'), days)} of student-days present."
     return svg(14, f"{school.name}: the whole year", told, parts)
@@ -132,7 +134,7 @@ def reached(found: Sequence[tuple[str, date]], first: date, last: date, students
     def x(day: date) -> float:
         return left + (width - left - right) * (day - first).days / span
 
-    parts = list(_grid(left, width - right, top, floor, most, ""))
+    parts = list(grid(left, width - right, top, floor, most, ""))
     told: list[str] = []
     ends: list[_End] = []
     for name, words, _ in TIERS:
@@ -168,13 +170,13 @@ def histogram(days_absent: dict[int, int], enrolled: int) -> str:
     last = max([*days_absent, int(enrolled / 10) + 1])
     most = nice(max(days_absent.values(), default=1))
     slot = (width - left - right) / (last + 1)
-    parts = list(_grid(left, width - right, top, floor, most, ""))
+    parts = list(grid(left, width - right, top, floor, most, ""))
     for days in range(last + 1):
         students = days_absent.get(days, 0)
         tier = "chronic_10" if days * 10 >= enrolled else "at_risk_5" if days * 20 >= enrolled else "none"
         size = high * students / most
         at = left + slot * days + 1
-        parts.append(_rect(tier, at, floor - size, slot - 2, size, f"{days} days missed: {students} students"))
+        parts.append(bar(tier, at, floor - size, slot - 2, size, f"{days} days missed: {students} students"))
         if days % 5 == 0:
             parts.append(f'<text class="tick" x="{left + slot * (days + 0.5):.1f}" y="{floor + 18}" '
                          f'text-anchor="middle">{days}</text>')
@@ -210,7 +212,7 @@ def share(part: int, all: int) -> str:
     return f"{100 * part / all:.1f} %" if all else "–"
 
 
-def _grid(left: float, right: float, top: float, floor: float, most: float, name: str, unit: str = "") -> Iterable[str]:
+def grid(left: float, right: float, top: float, floor: float, most: float, name: str, unit: str = "") -> Iterable[str]:
     """Three lines with their values; the name of the axis above the topmost."""
     for part in (0.0, 0.5, 1.0):
         y = floor - (floor - top) * part
@@ -222,6 +224,7 @@ def _grid(left: float, right: float, top: float, floor: float, most: float, name
         yield f'<text class="tick" x="{left + 4:g}" y="{top - 5:.1f}">{name}</text>'
 
 
-def _rect(kind: str, x: float, y: float, width: float, height: float, said: str = "") -> str:
+def bar(kind: str, x: float, y: float, width: float, height: float, said: str = "") -> str:
+    """A rectangle of a kind's colour; `said` shows when it is pointed at."""
     place = f'x="{x:.1f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}"'
     return f'<rect class="{kind}" {place}>{f"<title>{escape(said)}</title>" if said else ""}</rect>'

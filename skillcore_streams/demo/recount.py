@@ -1,7 +1,8 @@
 """The year counted again, from the XML, by other means: what the database must hold when everything was processed once.
 
 Shares no code with the product, on purpose: its own reading (regular expressions over the whole file), its own ids,
-its own arithmetic. It imports nothing of skillcore_streams and must stay that way (a test looks).
+its own arithmetic. It imports nothing of skillcore_streams and must stay that way (a test looks). This module counts
+attendance; recount_roster.py, recount_grades.py and recount_plans.py count the rest.
 
 The rules, from the catalogue and the data's README:
 
@@ -113,7 +114,7 @@ class Expected:
 
 def recount(folder: Path) -> Expected:
     """Compute the end state from the folder's Student and StudentSchoolAttendance files and calendar.csv."""
-    students = frozenset(re.findall(r"<StudentUniqueId>(\d+)<", _read(folder, "Student")))
+    students = frozenset(re.findall(r"<StudentUniqueId>(\d+)<", text_of(folder, "Student")))
     with (folder / "calendar.csv").open(encoding="utf-8") as lines:
         calendar = tuple(sorted(date.fromisoformat(row["date"]) for row in csv.DictReader(lines)))
 
@@ -162,23 +163,34 @@ def recount(folder: Path) -> Expected:
 
 def recorded_marks(folder: Path) -> Iterator[tuple[str, str, date, str]]:
     """Every mark of the source: student, school, day, Ed-Fi's word for its category."""
-    for block in _read(folder, "StudentSchoolAttendance").split("<StudentSchoolAttendanceEvent>")[1:]:
+    for block in text_of(folder, "StudentSchoolAttendance").split("<StudentSchoolAttendanceEvent>")[1:]:
         yield (
-            _one(r"<StudentUniqueId>(\d+)<", block),
-            _one(r"<SchoolId>(\d+)<", block),
-            date.fromisoformat(_one(r"<EventDate>([-\d]+)<", block)),
-            _one(r"CategoryDescriptor#([^<]+)<", block),
+            one(r"<StudentUniqueId>(\d+)<", block),
+            one(r"<SchoolId>(\d+)<", block),
+            date.fromisoformat(one(r"<EventDate>([-\d]+)<", block)),
+            one(r"CategoryDescriptor#([^<]+)<", block),
         )
 
 
 def occurrences(folder: Path, name: str, record: str) -> int:
     """How many records of this kind an interchange holds: elements of the second level."""
-    root = re.sub(r"^.*?<Interchange[^>]*>", "", _read(folder, name), count=1, flags=re.DOTALL)
+    root = re.sub(r"^.*?<Interchange[^>]*>", "", text_of(folder, name), count=1, flags=re.DOTALL)
     depth = found = 0
     for close, element, end in re.findall(r"<(/?)(\w+)[^>]*?(/?)>", root):
         found += element == record and not close and depth == 0
         depth += 0 if end else -1 if close else 1
     return found
+
+
+def blocks(folder: Path, name: str, record: str) -> list[str]:
+    """What stands between the tags of each record of this kind, none of which holds another of its kind."""
+    return re.findall(rf"<{record}(?:\s[^>]*)?>(.*?)</{record}>", text_of(folder, name), re.DOTALL)
+
+
+def element(name: str, text: str) -> str | None:
+    """The text of the first element of this name that has any."""
+    found = re.search(rf"<{name}>([^<]+)</{name}>", text)
+    return found[1].strip() if found else None
 
 
 def derived_id(*parts: object) -> UUID:
@@ -201,13 +213,15 @@ def attendance_id(tenant: str, student: str, school: str, day: date, descriptor:
     return derived_id(tenant, "attendance", student, school, day, descriptor)
 
 
-def _read(folder: Path, name: str) -> str:
+def text_of(folder: Path, name: str) -> str:
+    """A whole interchange."""
     packed = folder / f"{name}.xml.gz"
     raw = gzip.decompress(packed.read_bytes()) if packed.exists() else (folder / f"{name}.xml").read_bytes()
     return raw.decode("utf-8")
 
 
-def _one(pattern: str, text: str) -> str:
+def one(pattern: str, text: str) -> str:
+    """What the pattern finds first. Raises ValueError when there is nothing."""
     found = re.search(pattern, text)
     if found is None:
         raise ValueError(f"a record has nothing like {pattern}")

@@ -33,7 +33,13 @@ WAITING = """
     select (select count(*) from dead_letter) as letters,
            (select count(*) from outbox where published_at is null) as outbox"""
 HOLDING = "select id, partitions from worker"
-JOBS = "select queue, kind, state, count(*) as jobs from job group by queue, kind, state"
+JOBS = """
+    select queue, kind, state, count(*) as jobs
+      from (select job_id, 'running' as state from lease union all select job_id, 'waiting' from ready
+            union all select job_id, 'waiting' from suspect
+            union all select job_id, case when run_at < now() + interval '1 minute' then 'delayed' else 'put off' end
+                        from later) live
+      join job on job.id = live.job_id group by 1, 2, 3"""
 
 Place = tuple[str, int]
 """Topic and partition."""
@@ -139,7 +145,7 @@ class Scene:
     handlers: dict[str, list[str]] = field(default_factory=dict)
     """Event type -> ids of its handlers."""
     runnable: frozenset[tuple[str, str]] = frozenset()
-    """(queue, kind) of jobs that somebody runs; the others wait for the job engine."""
+    """(queue, kind) of the jobs that must have come to an end, but for what is put off for minutes or weeks."""
 
     def rate(self, seconds: float = 2.0) -> float:
         """Events stored a second, of the last seconds."""
@@ -153,7 +159,8 @@ class Scene:
         """Jobs that will run and have not yet."""
         return sum(
             count for (queue, kind, state), count in look.jobs.items()
-            if state in ("waiting", "running") and (queue == "handler-calls" or (queue, kind) in self.runnable)
+            if state in ("waiting", "delayed", "running")
+            and (queue == "handler-calls" or (queue, kind) in self.runnable)
         )
 
 

@@ -1,5 +1,8 @@
 """What a district holds, in Ed-Fi's own terms: organisations, sessions, students, attendance, the days of the year.
 
+People, classes, programmes and conduct have modules of their own, each with its tables, what it reads, and what that
+becomes; they are listed in `SUBJECTS`.
+
 Students and marks are as many as the district is large, and the files have them by student while a year happens by
 date. So they go through a private SQLite database that lives in a temporary file, is never seen by anyone else and
 disappears with the process: it sorts, and memory stays the same for a village and for a city.
@@ -10,16 +13,19 @@ from __future__ import annotations
 import csv
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, time
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from skillcore_streams.edfi.interchange import EdFiError, Record, code, records
+from skillcore_streams.edfi import classes, conduct, people, programs, synthetic
+from skillcore_streams.edfi.interchange import BadRecord, EdFiError, Reading, Record, code, records
+from skillcore_streams.edfi.reader import Reader, Reads, Report
 
 ATTENDANCE = "StudentSchoolAttendance"
+SUBJECTS = (people, classes, programs, conduct)
 
 Kind = Literal["schoolYear", "semester", "term", "gradingPeriod"]
 
@@ -27,6 +33,13 @@ CATEGORIES = frozenset(
     {"Present", "In Attendance", "Excused Absence", "Unexcused Absence", "Tardy", "Early departure", "Partial"}
 )
 """AttendanceEventCategoryDescriptor of Ed-Fi 5.2."""
+
+SETTINGS = """
+    pragma journal_mode = off;
+    pragma synchronous = off;
+    pragma temp_store = file;
+"""
+"""Nobody reads it after a crash. Its page cache (2 MB, SQLite's default) is all of it that memory holds."""
 
 SCHEMA = """
     create table calendar (date text primary key) without rowid;
@@ -105,49 +118,42 @@ class Mark(NamedTuple):
     recorded: bool
 
 
-@dataclass(slots=True)
-class Report:
-    """How much the source holds, and, by reason, what of it has no place in the events or needed a rule."""
-
-    organisations: int = 0
-    sessions: int = 0
-    students: int = 0
-    enrolled: int = 0
-    recorded: int = 0
-    marks: int = 0
-    remarks: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def events(self) -> int:
-        """How many events one tenant gets."""
-        return self.organisations + self.sessions + self.students + self.enrolled + self.marks
-
-    def remark(self, count: int, reason: str) -> None:
-        """Note that `count` records were treated by a rule; nothing when there are none."""
-        if count:
-            self.remarks[reason] = self.remarks.get(reason, 0) + count
-
-
 class District:
     """One district's files, read once; a context manager, because its temporary database must be closed.
 
     Reads EducationOrganization, EducationOrgCalendar, Student and StudentSchoolAttendance, and calendar.csv with the
-    instructional days (column `date`), which Ed-Fi's sample doesn't list. Ed-Fi names no time zone: `zone` is the
-    zone of the schools.
+    instructional days (column `date`), which Ed-Fi's sample doesn't list; and, of the interchanges that the subjects
+    name, those that are there.
+
+    Args:
+        folder: where the files are.
+        zone: the schools' time zone; Ed-Fi names none.
+        seed: generate what the files lack, from this seed (synthetic.py); None generates nothing.
+        reading: told how far the reading is.
     """
 
-    def __init__(self, folder: Path, zone: str = "America/Chicago") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        zone: str = "America/Chicago",
+        *,
+        seed: int | None = None,
+        reading: Reading = lambda file, done, size: None,
+    ) -> None:
         try:
             self.zone = ZoneInfo(zone)
         except (ZoneInfoNotFoundError, ValueError):
             raise EdFiError(f"{zone!r} is not a time zone; write it as in America/Chicago.") from None
         self.report = Report()
-        self._db = sqlite3.connect("")
-        self._db.executescript(SCHEMA)
+        self.seed = seed
+        self.db = sqlite3.connect("")
+        for schema in (SETTINGS, SCHEMA, synthetic.SCHEMA, *(subject.SCHEMA for subject in SUBJECTS)):
+            self.db.executescript(schema)
+        self._reader = Reader(folder, self.db, self.report, reading)
         try:
             self._read(folder)
         except BaseException:
-            self._db.close()
+            self.db.close()
             raise
 
     def __enter__(self) -> Self:
@@ -156,7 +162,7 @@ class District:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._db.close()
+        self.db.close()
 
     def begins(self, school: str | None = None) -> date:
         """The first day of the year at a school, or, where its sessions are unknown or none is named, anywhere."""
@@ -164,15 +170,15 @@ class District:
 
     def students(self) -> Iterator[Student]:
         """Every student, by id."""
-        return map(Student._make, self._db.execute(STUDENTS))
+        return map(Student._make, self.db.execute(STUDENTS))
 
     def enrolments(self) -> Iterator[tuple[str, str]]:
         """(student, school) where the school is known, by student."""
-        return self._db.execute("select student, school from home")
+        return self.db.execute("select student, school from home")
 
     def marks(self) -> Iterator[Mark]:
         """The year in the order of its days; within a day by student."""
-        for day, student, school, category, duration, minutes, arrival in self._db.execute(
+        for day, student, school, category, duration, minutes, arrival in self.db.execute(
             f"{MARKS} {YEAR} order by day.date, home.student"
         ):
             yield Mark(
@@ -187,89 +193,85 @@ class District:
             )
 
     def _read(self, folder: Path) -> None:
-        self.district, self.schools = _organisations(folder)
-        self.terms = _terms(folder)
+        self.district, self.schools = _organisations(folder, self.report)
+        self.terms = _terms(folder, self.report)
         self.instructional_days = _calendar(folder / "calendar.csv")
-        self._db.executemany("insert into calendar values (?)", ((str(day),) for day in self.instructional_days))
-        self._db.executemany(
-            "insert or replace into student values (?, ?, ?)",
-            (
-                (r.text("StudentUniqueId"), r.text("Name/FirstName"), r.text("Name/LastSurname"))
-                for r in records(folder, "Student", "Student")
-            ),
-        )
-        self._db.executemany("insert or ignore into mark values (?, ?, ?, ?, ?, ?, ?)", self._attendance(folder))
-        self._db.executescript(SETTLE)
+        self.db.executemany("insert into calendar values (?)", ((str(day),) for day in self.instructional_days))
+        for interchange, kinds in self._reads().items():
+            self._reader.read(interchange, kinds)
+        self._reader.read_all([subject.READS for subject in SUBJECTS])
+        for settle in (SETTLE, *(subject.SETTLE for subject in SUBJECTS)):
+            self.db.executescript(settle)
+        if self.seed is not None:
+            synthetic.Synthesis(self.db, self.seed, self.instructional_days, self.terms).generate()
         self._take_stock()
+        for subject in (*SUBJECTS, synthetic):
+            subject.take_stock(self._reader)
+        self.db.commit()
 
-    def _attendance(self, folder: Path) -> Iterator[tuple[object, ...]]:
+    def _reads(self) -> Reads:
+        """The interchanges that must be there."""
         schools = {school.id for school in self.schools}
-        for r in records(folder, ATTENDANCE, f"{ATTENDANCE}Event"):
+
+        def student(r: Record) -> tuple[object, ...]:
+            return r.text("StudentUniqueId"), r.text("Name/FirstName"), r.text("Name/LastSurname")
+
+        def mark(r: Record) -> tuple[object, ...] | None:
             category = r.code("AttendanceEvent/AttendanceEventCategory")
             school = r.text("SchoolReference/SchoolIdentity/SchoolId")
+            duration = r.exact("AttendanceEvent/EventDuration")
+            arrival = r.time("ArrivalTime")
+            row = (
+                str(r.date("AttendanceEvent/EventDate")), people.student_of(r), school, category,
+                None if duration is None else float(duration), r.count("SchoolAttendanceDuration"),
+                arrival and str(arrival),
+            )  # fmt: skip
             if category not in CATEGORIES:
                 self.report.remark(1, "marks of a category that is not Ed-Fi's: left out")
             elif school not in schools:
                 self.report.remark(1, "marks at a school that EducationOrganization doesn't hold: left out")
             else:
                 self.report.recorded += 1
-                arrival = r.time("ArrivalTime")
-                yield (
-                    str(r.date("AttendanceEvent/EventDate")),
-                    r.text("StudentReference/StudentIdentity/StudentUniqueId"),
-                    school,
-                    category,
-                    r.number("AttendanceEvent/EventDuration"),
-                    r.number("SchoolAttendanceDuration"),
-                    arrival and str(arrival),
-                )
+                return row
+            return None
+
+        return {
+            "Student": {"Student": ("insert or replace into student values (?, ?, ?)", student)},
+            ATTENDANCE: {f"{ATTENDANCE}Event": ("insert or ignore into mark values (?, ?, ?, ?, ?, ?, ?)", mark)},
+        }
 
     def _take_stock(self) -> None:
-        count = self._count
-        report = self.report
-        report.organisations = 1 + len(self.schools)
-        report.sessions = len(self.terms) + len({(t.school, t.year) for t in self.terms})
-        report.students = count("from student")
-        report.enrolled = count("from home")
-        report.marks = count(YEAR)
-        stored = count("from mark")
+        reader, report = self._reader, self.report
+        report.planned["SchoolCreated"] = 1 + len(self.schools)
+        report.planned["AcademicSessionCreated"] = len(self.terms) + len({(t.school, t.year) for t in self.terms})
+        reader.plan("UserCreated", "from student")
+        reader.plan("StudentEnrolled", "from home")
+        reader.plan("AttendanceMarked", YEAR)
+        stored = reader.count("from mark")
         report.remark(report.recorded - stored, "marks repeated in the source: published once")
         report.recorded = stored
-        report.remark(
-            count("from student where id not in (select student from home)"),
-            "students whose school no file names: users of the district, not enrolled",
-        )
-        report.remark(
-            count("from home where student not in (select id from student)"),
-            "students with marks but without a Student record: enrolled, no user",
-        )
-        report.remark(
-            count("from mark join home using (student) where mark.school <> home.school"),
-            "marks at another school than the student's first one: published there",
-        )
-        report.remark(report.enrolled, "enrolments without a grade level: 'Other' (no file holds a student's)")
-        report.remark(
-            count("from mark where date not in (select date from calendar)"),
-            "marks on a day off the calendar: published, count for no rate",
-        )
-        report.remark(
-            count("from (select 1 from mark group by date, student having count(*) > 1)"),
-            "student-days with more than one mark: all published, the gravest is the latest",
-        )
-
-    def _count(self, what: str) -> int:
-        found: int = self._db.execute(f"select count(*) {what}").fetchone()[0]
-        return found
+        reader.remark("from student where id not in (select student from home)",
+                      "students whose school no attendance names: users of the district, not enrolled")
+        reader.remark("from home where student not in (select id from student)",
+                      "students with marks but without a Student record: enrolled, no user")
+        reader.remark("from mark join home using (student) where mark.school <> home.school",
+                      "marks at another school than the student's first one: published there")
+        reader.remark("from home", "enrolments without a grade level: 'Other' (no file holds a student's)")
+        reader.remark("from mark where date not in (select date from calendar)",
+                      "marks on a day off the calendar: published, count for no rate")
+        reader.remark("from (select 1 from mark group by date, student having count(*) > 1)",
+                      "student-days with more than one mark: all published, the gravest is the latest")
 
 
-def _organisations(folder: Path) -> tuple[Organisation, list[Organisation]]:
+def _organisations(folder: Path, report: Report) -> tuple[Organisation, list[Organisation]]:
     found: dict[str, list[Organisation]] = {"LocalEducationAgency": [], "School": []}
     for r in records(folder, "EducationOrganization", *found):
-        found[r.kind].append(
-            Organisation(
-                r.text(f"{r.kind}Id"), r.text("NameOfInstitution"), [code(g) for g in r.all("GradeLevel")], _nces_id(r)
-            )
-        )
+        try:
+            key, name, grades = r.text(f"{r.kind}Id"), r.text("NameOfInstitution"), r.all("GradeLevel")
+        except BadRecord as error:
+            report.refuse(error)
+        else:
+            found[r.kind].append(Organisation(key, name, [code(grade) for grade in grades], _nces_id(r)))
     districts, schools = found.values()
     if len(districts) != 1:
         raise EdFiError(f"EducationOrganization names {len(districts)} districts. Import one district at a time.")
@@ -282,18 +284,25 @@ def _nces_id(record: Record) -> str | None:
     return next((nces for nces, system in zip(ids, systems, strict=False) if code(system) == "NCES"), None)
 
 
-def _terms(folder: Path) -> list[Term]:
+def _terms(folder: Path, report: Report) -> list[Term]:
     """Sessions, then grading periods. A grading period is found by the reference that its session makes to it."""
     sessions: list[Term] = []
     periods: list[Term] = []
     holds: dict[str, str] = {}
-    for r in records(folder, "EducationOrgCalendar", "Session"):
-        name = r.text("SessionName")
-        holds |= dict.fromkeys(r.references("GradingPeriodReference"), name)
-        kind: Kind = "semester" if "Semester" in r.code("Term") else "term"
-        sessions.append(_term(r, name, kind))
-    for r in records(folder, "EducationOrgCalendar", "GradingPeriod"):
-        periods.append(_term(r, r.text("GradingPeriodName"), "gradingPeriod", holds.get(r.anchor or "")))
+    for wanted in ("Session", "GradingPeriod"):
+        for r in records(folder, "EducationOrgCalendar", wanted):
+            try:
+                if wanted == "Session":
+                    name = r.text("SessionName")
+                    kind: Kind = "semester" if "Semester" in r.code("Term") else "term"
+                    sessions.append(_term(r, name, kind))
+                    holds |= dict.fromkeys(r.references("GradingPeriodReference"), name)
+                else:
+                    periods.append(
+                        _term(r, r.text("GradingPeriodName"), "gradingPeriod", holds.get(r.anchor or ""))
+                    )
+            except BadRecord as error:
+                report.refuse(error)
     if not sessions:
         raise EdFiError("EducationOrgCalendar holds no Session, so the school year has no beginning.")
     return sessions + periods

@@ -1,4 +1,7 @@
-"""What a district becomes: its roster as it stood when the year began, then every mark in the order of the days.
+"""What a district becomes: its roster as it stood when the year began, then what happened, in the order of the days.
+
+Here are the envelope and the subjects that every district has; people.py, classes.py, programs.py and conduct.py have
+theirs, each with its rules. What synthetic.py made up has `/import/synthetic/seed-N` as its source, never `/edfi/...`.
 
 Ids are uuid5 of tenant, kind and Ed-Fi's natural key, and an event's `ce_id` is the id of what it is about, so
 importing twice changes nothing. A source that has changed since says something else under the same id, which the
@@ -18,8 +21,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from heapq import merge
+from operator import itemgetter
 from uuid import UUID
 
+from skillcore_streams.edfi import classes, conduct, people, programs, synthetic
 from skillcore_streams.edfi.district import ATTENDANCE, District, Mark, Term
 from skillcore_streams.events.attendance import AttendanceMarked, Category
 from skillcore_streams.events.rostering import (
@@ -51,27 +57,73 @@ GRADES = {  # GradeLevelDescriptor -> CEDS, as OneRoster writes grades
 }  # fmt: skip
 UNKNOWN_GRADE = "Other"
 
+MIDNIGHT = time()
 NINE = time(9)
 
 
+Dated = tuple[date, Event]
+"""An event and the school's local day that it belongs to."""
+
+
 def events(district: District, tenant: str) -> Iterator[Event]:
-    """All events of one tenant, each with its envelope: organisations, sessions, users, enrolments, the year."""
-    year = _Year(district, tenant)
+    """All events of one tenant, each with its envelope: the roster, then the year. The order is always the same."""
+    year = Year(district, tenant)
     yield from year.organisations()
     yield from year.sessions()
+    yield from people.roster(year)
     yield from year.students()
     yield from year.enrolments()
-    yield from year.attendance()
+    yield from classes.roster(year)
+    happenings = (
+        programs.plans(year),
+        programs.eligibility(year),
+        conduct.interventions(year),
+        synthetic.goals(year),
+        synthetic.amendments(year),
+        classes.assignments(year),
+        year.attendance(),
+        conduct.incidents(year),
+        synthetic.services(year),
+        classes.grades(year),
+    )
+    for _, event in merge(*happenings, key=itemgetter(0)):
+        yield event
 
 
-class _Year:
-    """One tenant's view of a district."""
+class Year:
+    """One tenant's view of a district: its ids, its clock, its envelopes."""
 
     def __init__(self, district: District, tenant: str) -> None:
         self.district = district
+        self.db = district.db
         self.tenant = tenant
-        self.begins = datetime.combine(district.begins(), time(), district.zone).astimezone(UTC)
+        self.first_day = district.begins()
+        self.last_day = max(term.end for term in district.terms)
+        self.name = max(term.year for term in district.terms)
+        self.begins = self.at(self.first_day)
         self.importer = self.id("user", "edfi-import")
+        self.synthetic = synthetic.source(district.seed)
+        self._sessions = {(t.school, t.year, t.name): t.begin for t in district.terms}
+
+    def at(self, day: date, clock: time = MIDNIGHT) -> datetime:
+        """A time of the schools' day, in UTC."""
+        return datetime.combine(day, clock, self.district.zone).astimezone(UTC)
+
+    def org(self, id: str) -> UUID:
+        """A district or school."""
+        return self.id("org", id)
+
+    def student(self, id: str) -> UUID:
+        """A student, and the user that the student is."""
+        return self.id("student", id)
+
+    def staff(self, id: str | None) -> UUID:
+        """A member of the staff; the importer where the source names nobody."""
+        return self.id("staff", id) if id else self.importer
+
+    def session_begins(self, school: str, year: str, session: str) -> date:
+        """The first day of a session; of one that EducationOrgCalendar doesn't hold, of the year."""
+        return self._sessions.get((school, year, session), self.first_day)
 
     def id(self, kind: str, *key: str) -> UUID:
         """The id of something that Ed-Fi knows by `key`."""
@@ -83,11 +135,11 @@ class _Year:
         for org in [root, *self.district.schools]:
             yield self.said(
                 "EducationOrganization",
-                self.id("org", org.id),
+                self.org(org.id),
                 SchoolCreated(
-                    school_id=self.id("org", org.id),
+                    school_id=self.org(org.id),
                     sourced_id=org.id,
-                    parent_org_id=self.id("org", root.id),
+                    parent_org_id=self.org(root.id),
                     name=org.name,
                     type="district" if org is root else "school",
                     timezone=self.district.zone.key,
@@ -118,7 +170,7 @@ class _Year:
             session_id,
             AcademicSessionCreated(
                 session_id=session_id,
-                school_id=self.id("org", term.school),
+                school_id=self.org(term.school),
                 type=term.kind,
                 title=term.name,
                 start_date=term.begin,
@@ -134,11 +186,11 @@ class _Year:
             org = student.school or self.district.district.id
             yield self.said(
                 "Student",
-                self.id("student", student.id),
+                self.student(student.id),
                 UserCreated(
-                    user_id=self.id("student", student.id),
+                    user_id=self.student(student.id),
                     sourced_id=student.id,
-                    roles=[UserRole(role="student", org_id=self.id("org", org), primary=True)],
+                    roles=[UserRole(role="student", org_id=self.org(org), primary=True)],
                     given_name=student.given,
                     family_name=student.family,
                     email=None,
@@ -158,9 +210,9 @@ class _Year:
                 enrollment_id,
                 StudentEnrolled(
                     enrollment_id=enrollment_id,
-                    student_id=self.id("student", student),
+                    student_id=self.student(student),
                     class_id=None,
-                    school_id=self.id("org", school),
+                    school_id=self.org(school),
                     begin_date=begins[school],
                     entry_type=None,
                     grade_level=UNKNOWN_GRADE,
@@ -168,9 +220,9 @@ class _Year:
                 ),
             )
 
-    def attendance(self) -> Iterator[Event]:
-        """The year, day by day."""
-        return map(self.marked, self.district.marks())
+    def attendance(self) -> Iterator[Dated]:
+        """Every mark, day by day."""
+        return ((mark.date, self.marked(mark)) for mark in self.district.marks())
 
     def marked(self, mark: Mark) -> Event:
         """One mark. Its natural key is Ed-Fi's: student, school, day and category."""
@@ -178,15 +230,14 @@ class _Year:
         category = CATEGORY[mark.category]
         if mark.duration is not None and mark.duration < 0.5 and category.startswith("absent"):
             category = "partial"
-        nine = datetime.combine(mark.date, NINE, self.district.zone)
-        marked_at = (nine + timedelta(seconds=RANK[category])).astimezone(UTC)
+        marked_at = self.at(mark.date, NINE) + timedelta(seconds=RANK[category])
         return self.said(
             ATTENDANCE if mark.recorded else "calendar.csv",
             attendance_id,
             AttendanceMarked(
                 attendance_id=attendance_id,
-                student_id=self.id("student", mark.student),
-                school_id=self.id("org", mark.school),
+                student_id=self.student(mark.student),
+                school_id=self.org(mark.school),
                 class_id=None,
                 period=None,
                 date=mark.date,
@@ -201,8 +252,9 @@ class _Year:
         )
 
     def said(self, file: str, id: UUID, event: Event, time: datetime | None = None) -> Event:
-        """The event with its envelope: `/edfi/<file>` said it, when the year began unless a time is given."""
-        source = f"/edfi/{file}"
+        """The event with its envelope: `/edfi/<file>` said it, or the source that `file` is when it begins with a
+        slash; when the year began unless a time is given."""
+        source = file if file.startswith("/") else f"/edfi/{file}"
         key = derive_id(self.tenant, source, id)
         at = time or self.begins
         event.with_meta(Meta(tenant=self.tenant, id=str(id), source=source, time=at, key=key, correlation_id=str(key)))

@@ -6,11 +6,25 @@ from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 T = TypeVar("T")
 
 Personal = Annotated[T, Field(json_schema_extra={"x-pii": True})]
 """Tells something about a person: masked wherever a payload is shown."""
+
+Extensible = Annotated[T, Field(json_schema_extra={"x-extensible": True})]
+"""An enumeration that may gain values without a new version: readers are told to expect some they do not know."""
+
+MASK = "•••"
+"""What is shown instead of it."""
+
+
+def is_personal(field: FieldInfo) -> bool:
+    """Whether a field of an event is tagged `Personal`."""
+    extra = field.json_schema_extra
+    return bool(extra.get("x-pii")) if isinstance(extra, dict) else False
+
 
 Name = Annotated[str, Field(max_length=512)]
 Text = Annotated[str, Field(max_length=10_000)]
@@ -19,10 +33,10 @@ Count = Annotated[int, Field(ge=0, lt=2**31)]
 Version = Annotated[int, Field(ge=0, lt=2**31)]
 Many = Annotated[list[T], Field(max_length=10_000)]
 
-Phone = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")]
+Phone = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$", description="E.164")]
 """E.164: a plus, the country, the number; no pauses, no extensions."""
 
-Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$")]
+Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$", description="BCP 47")]
 """BCP 47."""
 
 
@@ -34,7 +48,9 @@ def _known_zone(name: str) -> str:
     return name
 
 
-TimeZone = Annotated[str, Field(max_length=64), AfterValidator(_known_zone)]
+TimeZone = Annotated[
+    str, Field(max_length=64, description="a zone of the IANA database"), AfterValidator(_known_zone)
+]
 """Name of a zone of the IANA database."""
 
 Channel = Literal["email", "sms", "push", "in_app", "voice"]

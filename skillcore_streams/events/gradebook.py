@@ -128,10 +128,10 @@ class ClassGradeChanged(GradebookEvent, key="class_id"):
     student_id: UUID
     grading_period_id: UUID
     current_score: Personal[Exact | None] = None
-    old_current_score: Exact | None = None
+    old_current_score: Personal[Exact | None] = None
     final_score: Personal[Exact | None] = None
     letter: Personal[Name | None] = None
-    old_letter: Name | None = None
+    old_letter: Personal[Name | None] = None
     calc_version: Version
 
 
@@ -144,7 +144,7 @@ class FinalGradePosted(GradebookEvent, key="class_id"):
     grading_period_id: UUID
     course_code: Name
     letter: Personal[Name]
-    percent: Exact
+    percent: Personal[Exact]
     credits_attempted: Exact
     credits_earned: Exact
     weighting: Literal["regular", "honors", "ap_ib"]

@@ -9,6 +9,7 @@ from uuid import UUID
 from skillcore_streams.events.fields import (
     Count,
     Entity,
+    Extensible,
     Many,
     Name,
     Part,
@@ -183,7 +184,7 @@ class RosterSyncCompleted(RosteringEvent, key="sync_id"):
     """Roster sync completed (Clever Events API; Canvas sis_batch)."""
 
     sync_id: UUID
-    source: Literal["oneroster_csv", "oneroster_api", "clever", "classlink", "edfi", "manual"]
+    source: Extensible[Literal["oneroster_csv", "oneroster_api", "clever", "classlink", "edfi", "manual"]]
     started_at: EventTime
     finished_at: EventTime
     counts: dict[Entity, SyncCounts]

@@ -32,6 +32,7 @@ from skillcore_streams.queues.report_generation import AttendanceLetter
 from skillcore_streams.rules.attendance import FIRST_EVALUATED, SectionMark, day_from_sections, run_around
 from skillcore_streams.rules.calendar import school_year
 from skillcore_streams.runtime import Context, NotYet, derive_id, on
+from skillcore_streams.runtime.tables import BY_SCHOOL
 
 GRACE = timedelta(minutes=10)
 """How long a teacher has to correct an absence before the family is told."""
@@ -41,16 +42,38 @@ PERIOD_MINUTES = 50
 DAY_MINUTES = 7 * PERIOD_MINUTES
 """Of schools whose bell schedule is not known yet."""
 
+# `written` is a day's version: when Postgres wrote it, and always more than before. Whoever writes holds the student's
+# year, so it grows in the order of the commits; (said_at, said_by) does not: a derived day may follow an older mark.
+NOW = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
+
+# What the live table must hear of saved days, by school: [student, day, category, written, whether nothing is older].
+# A day that has moved is gone from the school where it was (category null). `before` is what was replaced.
+AND_TELL = """
+    words as (
+        select tenant_id, school_id, student_id, day, category, written, not replaced as first from saved
+         union all
+        select b.tenant_id, b.school_id, b.student_id, b.day, null, s.written, false
+          from before b join saved s using (tenant_id, student_id, day)
+         where b.school_id <> s.school_id
+    ), changes as (
+        select tenant_id, school_id,
+               json_agg(json_build_array(student_id, day, category, written, first))::text as changes
+          from words group by tenant_id, school_id
+    )"""
+
 # What a saved day means for its year. Where no absence came or went and the school is the same, the year only goes on
 # to its latest marked day, and two ordinals say how far; the 20th day and everything else is recomputed from all rows.
 # `attendance_day` is read as it was before the statement: what was replaced. The years are held by the caller.
-AND_GO_ON = f"""
+BEFORE = """
     before as (
         select a.tenant_id, a.student_id, a.day, a.school_year, a.school_id, a.category,
                a.absence_event_id is not null as was_absent
           from saved s join attendance_day a using (tenant_id, student_id, day)
          where s.replaced
-    ), years as (
+    )"""
+
+AND_GO_ON = f"""
+    {BEFORE}, years as (
         select s.tenant_id, s.student_id, s.school_year, max(s.day) as day,
                (array_agg(s.school_id order by s.day desc))[1] as school_id,
                coalesce(bool_or(s.category like 'absent%' or b.category like 'absent%' or b.school_id <> s.school_id),
@@ -91,23 +114,27 @@ AND_GO_ON = f"""
           from ways w
          where not w.recompute and w.until > y.as_of
            and y.tenant_id = w.tenant_id and y.student_id = w.student_id and y.school_year = w.school_year
-    )
-    select tenant_id, student_id, school_year, day, school_id, was_absent from before
+    ), {AND_TELL}
+    select tenant_id, student_id, school_year, day, school_id, was_absent, null as changes from before
      union all
-    select tenant_id, student_id, school_year, null, null, null from ways where recompute"""  # noqa: S608 - our own number
+    select tenant_id, student_id, school_year, null, null, null, null from ways where recompute
+     union all
+    select tenant_id, null, null, null, school_id, null, changes from changes"""  # noqa: S608 - our own text
 
 SAVE_DAYS = f"""
     with saved as (
         insert into attendance_day as a (tenant_id, student_id, day, school_year, school_id, category, code,
-                                         attendance_id, minutes_missed, arrival_time, said_at, said_by)
-        select * from unnest($1::text[], $2::uuid[], $3::date[], $4::text[], $5::uuid[], $6::text[], $7::text[],
-                             $8::uuid[], $9::int[], $10::time[], $11::timestamptz[], $12::uuid[])
+                                         attendance_id, minutes_missed, arrival_time, said_at, said_by, written)
+        select *, {NOW}
+          from unnest($1::text[], $2::uuid[], $3::date[], $4::text[], $5::uuid[], $6::text[], $7::text[],
+                      $8::uuid[], $9::int[], $10::time[], $11::timestamptz[], $12::uuid[])
         on conflict (tenant_id, student_id, day) do update
            set school_id = excluded.school_id, category = excluded.category, code = excluded.code,
                attendance_id = excluded.attendance_id, minutes_missed = excluded.minutes_missed,
-               arrival_time = excluded.arrival_time, said_at = excluded.said_at, said_by = excluded.said_by
+               arrival_time = excluded.arrival_time, said_at = excluded.said_at, said_by = excluded.said_by,
+               written = greatest(excluded.written, a.written + 1)
          where a.attendance_id is null or (a.said_at, a.said_by) < (excluded.said_at, excluded.said_by)
-        returning tenant_id, student_id, day, school_year, school_id, category, xmax <> 0 as replaced
+        returning tenant_id, student_id, day, school_year, school_id, category, written, xmax <> 0 as replaced
     ), {AND_GO_ON}"""  # noqa: S608 - our own text
 
 SAVE_SECTIONS = """
@@ -136,14 +163,16 @@ SECTIONS = """
 SAVE_DERIVED = f"""
     with saved as (
         insert into attendance_day as a (tenant_id, student_id, day, school_year, school_id, category, code, said_at,
-                                         said_by)
-        select * from unnest($1::text[], $2::uuid[], $3::date[], $4::text[], $5::uuid[], $6::text[], $7::text[],
-                             $8::timestamptz[], $9::uuid[])
+                                         said_by, written)
+        select *, {NOW}
+          from unnest($1::text[], $2::uuid[], $3::date[], $4::text[], $5::uuid[], $6::text[], $7::text[],
+                      $8::timestamptz[], $9::uuid[])
         on conflict (tenant_id, student_id, day) do update
            set school_id = excluded.school_id, category = excluded.category, code = excluded.code,
-               said_at = excluded.said_at, said_by = excluded.said_by
+               said_at = excluded.said_at, said_by = excluded.said_by,
+               written = greatest(excluded.written, a.written + 1)
          where a.attendance_id is null
-        returning tenant_id, student_id, day, school_year, school_id, category, xmax <> 0 as replaced
+        returning tenant_id, student_id, day, school_year, school_id, category, written, xmax <> 0 as replaced
     ), {AND_GO_ON}"""  # noqa: S608 - our own text
 
 FIRST_ABSENCE = """
@@ -177,12 +206,16 @@ CORRECT_SECTION = """
      where tenant_id = $1 and student_id = $2 and day = $3 and class_id = $4 and period = $5
        and (said_at, said_by) < ($10, $11)"""
 
-CORRECT_DAY = """
-    update attendance_day
-       set school_id = $4, category = $5, code = $6, attendance_id = $7, minutes_missed = null, arrival_time = null,
-           said_at = $8, said_by = $9
-     where tenant_id = $1 and student_id = $2 and day = $3 and attendance_id is not null
-       and (said_at, said_by) < ($8, $9)"""
+CORRECT_DAY = f"""
+    with saved as (
+        update attendance_day
+           set school_id = $4, category = $5, code = $6, attendance_id = $7, minutes_missed = null,
+               arrival_time = null, said_at = $8, said_by = $9, written = greatest({NOW}, written + 1)
+         where tenant_id = $1 and student_id = $2 and day = $3 and attendance_id is not null
+           and (said_at, said_by) < ($8, $9)
+        returning tenant_id, student_id, day, school_id, category, written, true as replaced
+    ), {BEFORE}, {AND_TELL}
+    select tenant_id, school_id, changes from changes"""  # noqa: S608 - our own text
 
 IS_SECTION_MARKED = """
     select 1 from attendance_section
@@ -243,7 +276,7 @@ async def correct_attendance(event: AttendanceCorrected, ctx: Context) -> None:
     said = event.school_id, event.new_category, event.new_code, event.attendance_id, event.corrected_at, key
     corrected = await section_of(ctx, event)
     if corrected is None:
-        await ctx.db.execute(CORRECT_DAY, *place, *said)
+        tell_table(ctx, await ctx.db.fetch(CORRECT_DAY, *place, *said))
     else:
         await ctx.db.execute(CORRECT_SECTION, *place, *corrected, *said)
         await derive_days(ctx, {place})
@@ -320,15 +353,23 @@ class Change:
         return Change(self.years | other.years, self.before + other.before)
 
 
-def changed(rows: Iterable[Any]) -> Change:
-    """The answer of AND_GO_ON."""
+def changed(ctx: Context, rows: Iterable[Any]) -> Change:
+    """The answer of AND_GO_ON, of which the live table hears its part."""
     change = Change(set(), [])
     for row in rows:
-        if row["day"] is None:
+        if row["changes"] is not None:
+            tell_table(ctx, [row])
+        elif row["day"] is None:
             change.years.add((row["tenant_id"], row["student_id"], row["school_year"]))
         else:
             change.before.append(row)
     return change
+
+
+def tell_table(ctx: Context, rows: Iterable[Any]) -> None:
+    """The live table hears what has become of a school's days; made of its parts by Postgres, once a chunk."""
+    for row in rows:
+        ctx.feed(BY_SCHOOL, f"{row['tenant_id']}/{row['school_id']}", f'{{"changes":{row["changes"]}}}')
 
 
 def of_a_section(event: AttendanceMarked) -> bool:
@@ -370,7 +411,7 @@ async def save_days(ctx: Context, marks: Sequence[AttendanceMarked]) -> Change:
     """Upsert by (marked_at, event id): an older mark changes nothing."""
     if not marks:
         return Change(set(), [])
-    return changed(await ctx.db.fetch(
+    return changed(ctx, await ctx.db.fetch(
         SAVE_DAYS,
         [e.meta.tenant for e in marks], [e.student_id for e in marks], [e.date for e in marks],
         [school_year(e.date) for e in marks], [e.school_id for e in marks], [e.category for e in marks],
@@ -439,7 +480,7 @@ async def derive_days(ctx: Context, days: set[Day]) -> Change:
         )
         for _, marks in derived
     ]
-    return changed(await ctx.db.fetch(
+    return changed(ctx, await ctx.db.fetch(
         SAVE_DERIVED,
         [k[0] for k, _ in derived], [k[1] for k, _ in derived], [k[2] for k, _ in derived],
         [school_year(k[2]) for k, _ in derived], [marks[-1]["school_id"] for _, marks in derived],

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+import json
+from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 
-from skillcore_streams.events.chat import ChatMemberJoined
-from skillcore_streams.events.rostering import AcademicSessionCreated, SchoolCreated, StudentEnrolled
+from skillcore_streams.events.chat import ChatMemberJoined, ChatRoomCreated, RoomPolicy
+from skillcore_streams.events.fields import Role
+from skillcore_streams.events.rostering import (
+    AcademicSessionCreated,
+    ClassCreated,
+    SchoolCreated,
+    StudentEnrolled,
+    TeacherAssigned,
+)
 from skillcore_streams.queues.attendance_aggregation import SOON, SchoolYear, StudentYear
-from skillcore_streams.queues.compliance_reporting import AcknowledgeAccommodations
-from skillcore_streams.queues.grade_processing import OpenWork
+from skillcore_streams.queues.compliance_reporting import (
+    AcknowledgeAccommodations,
+    AcknowledgeInClass,
+    ServiceMinutesOfSchool,
+)
+from skillcore_streams.queues.grade_processing import OpenWork, RecalculateClass
 from skillcore_streams.queues.notification_delivery import LOW, NORMAL, DeliverNotification
 from skillcore_streams.rules.calendar import school_year
+from skillcore_streams.rules.grades import ALL_WORK, LETTERS
 from skillcore_streams.runtime import Context, derive_id, on
 
 CLOSES_IN = timedelta(days=3)
@@ -27,7 +40,6 @@ CODES = {
 }
 """Short codes and Ed-Fi 5.2's words, for a school that has named none of its own."""
 
-LETTERS = {"A": 90, "B": 80, "C": 70, "D": 60, "F": 0}
 BELLS = {str(period): 50 for period in range(1, 8)}
 RETENTION = {  # FERPA sets no period; IDEA: 34 CFR 300.624; a state's schedule replaces these
     "attendance": (7, "state retention schedule"),
@@ -35,6 +47,9 @@ RETENTION = {  # FERPA sets no period; IDEA: 34 CFR 300.624; a state's schedule 
     "special_education": (7, "34 CFR 300.624, after parents are told"),
     "audit": (7, "34 CFR 99.32(a)(2): as long as the record"),
 }
+
+BY_POINTS = json.dumps([{"id": str(ALL_WORK), "name": "All work", "weight": "100"}])
+"""Categories of a class whose school has no template: one, in which every point counts alike (Canvas' default)."""
 
 SAVE_ORG = """
     insert into orgs as o (tenant_id, org_id, sourced_id, parent_org_id, name, type, timezone, grade_levels, nces_id,
@@ -100,6 +115,35 @@ MEMBERSHIP = """
      where (m.tenant_id, m.student_id, m.school_id) = (e.tenant_id, e.student_id, e.school_id)
        and m.begin_date <> e.begin_date"""
 
+SAVE_CLASS = """
+    insert into classes (tenant_id, class_id, sourced_id, course_id, school_id, term_ids, title, class_type, periods,
+                         grades)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    on conflict (tenant_id, class_id) do nothing
+    returning 1"""
+
+FIRST_SCHEME = """
+    insert into grading_schemes (tenant_id, class_id, version, method, missing_policy, categories)
+    select $1, $2, 0, coalesce(t.method, 'points'), coalesce(t.missing_policy, 'zero'), coalesce(t.categories, $4)
+      from (values ($1::text, $3::uuid)) as s (tenant_id, school_id)
+      left join grading_templates t using (tenant_id, school_id)
+    on conflict do nothing"""
+
+HAS_GRADES = "select exists (select from grades where tenant_id = $1 and class_id = $2)"
+
+# Returns the class that the assignment was to before, or null when a later word stands.
+SAVE_STAFF = """
+    with before as (select class_id from class_staff where tenant_id = $1 and assignment_id = $2)
+    insert into class_staff as s (tenant_id, assignment_id, class_id, teacher_id, role, begin_date, end_date, said_at,
+                                  said_by)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    on conflict (tenant_id, assignment_id) do update
+       set class_id = excluded.class_id, teacher_id = excluded.teacher_id, role = excluded.role,
+           begin_date = excluded.begin_date, end_date = excluded.end_date, said_at = excluded.said_at,
+           said_by = excluded.said_by
+     where (s.said_at, s.said_by) < (excluded.said_at, excluded.said_by)
+    returning coalesce((select class_id from before), class_id)"""
+
 
 @on(SchoolCreated, name="SchoolCreatedHandler")
 async def create_school(event: SchoolCreated, ctx: Context) -> None:
@@ -110,10 +154,11 @@ async def create_school(event: SchoolCreated, ctx: Context) -> None:
         event.grade_levels, event.nces_id, event.meta.time, event.meta.key,
     )
     await ctx.db.execute(DEFAULT_CODES, tenant, school, list(CODES), list(CODES.values()))
-    await ctx.db.execute(DEFAULT_LETTERS, tenant, school, list(LETTERS), list(LETTERS.values()))
+    await ctx.db.execute(DEFAULT_LETTERS, tenant, school, *map(list, zip(*LETTERS, strict=True)))
     await ctx.db.execute(DEFAULT_BELLS, tenant, school, list(BELLS), list(BELLS.values()))
     years, bases = [y for y, _ in RETENTION.values()], [b for _, b in RETENTION.values()]
     await ctx.db.execute(DEFAULT_RETENTION, tenant, list(RETENTION), years, bases)
+    ctx.enqueue(ServiceMinutesOfSchool(school_id=school), debounce=SOON)  # its weeks begin at its own midnight
 
 
 @on(AcademicSessionCreated, name="AcademicSessionHandler")
@@ -132,6 +177,49 @@ async def create_session(event: AcademicSessionCreated, ctx: Context) -> None:
         closes = event.end_date - ctx.now.date() - CLOSES_IN
         if closes > timedelta(0):  # of a period long past, nobody needs reminding
             ctx.enqueue(_period_closes(tenant, event), delay=closes, priority=LOW, unique=f"closes:{event.session_id}")
+
+
+@on(ClassCreated, name="ClassCreationHandler")
+async def create_class(event: ClassCreated, ctx: Context) -> None:
+    """The class with its first grading scheme, and a room to talk in. Grades that came first are computed by a job."""
+    tenant, class_id = ctx.tenant, event.class_id
+    new = await ctx.db.fetchval(
+        SAVE_CLASS, tenant, class_id, event.sourced_id, event.course_id, event.school_id, event.term_ids, event.title,
+        event.class_type, event.periods, event.grades,
+    )
+    await ctx.db.execute(FIRST_SCHEME, tenant, class_id, event.school_id, BY_POINTS)
+    if new:
+        ctx.publish(ChatRoomCreated(
+            room_id=derive_id(class_id), kind="class", class_id=class_id, created_by=SYSTEM,
+            member_ids=event.teacher_ids, name=event.title, policy=RoomPolicy(student_dm=False, staff_required=True),
+        ))
+    if await ctx.db.fetchval(HAS_GRADES, tenant, class_id):
+        ctx.enqueue(RecalculateClass(class_id=class_id), debounce=SOON)
+
+
+@on(TeacherAssigned, name="TeacherAssignmentHandler")
+async def assign_teacher(event: TeacherAssigned, ctx: Context) -> None:
+    """Who teaches a class. They join its room, hear of it, and are asked about their students' accommodations."""
+    tenant, class_id = ctx.tenant, event.class_id
+    before = await ctx.db.fetchval(
+        SAVE_STAFF, tenant, event.assignment_id, class_id, event.teacher_id, event.role, event.begin_date,
+        event.end_date, event.meta.time, event.meta.key,
+    )
+    if before is None:
+        return
+    for changed in sorted({before, class_id}):
+        ctx.enqueue(AcknowledgeInClass(class_id=changed), debounce=SOON)
+    if event.end_date is None or event.end_date >= ctx.now.date():
+        role: Role = "aide" if event.role == "aide" else "teacher"
+        ctx.publish(_member(class_id, event.teacher_id, role, event.begin_date, ctx))
+        ctx.enqueue(
+            DeliverNotification(
+                notification_id=derive_id(tenant, "assigned", event.assignment_id), recipient_id=event.teacher_id,
+                recipient_role="user", template="roster.teacher_assigned", subject_id=event.assignment_id,
+            ),
+            priority=NORMAL,
+            unique=f"assigned:{event.assignment_id}",
+        )
 
 
 @on(StudentEnrolled, name="StudentEnrollmentHandler")
@@ -166,15 +254,15 @@ def _period_closes(tenant: str, event: AcademicSessionCreated) -> DeliverNotific
     )
 
 
+def _member(class_id: UUID, user: UUID, role: Role, begins: date, ctx: Context) -> ChatMemberJoined:
+    """Somebody is of a class's room from their first day on, or from now: an event may not speak of the future."""
+    joined = min(datetime.combine(begins, time(), UTC), ctx.now)
+    return ChatMemberJoined(room_id=derive_id(class_id), user_id=user, role=role, added_by=SYSTEM, joined_at=joined)
+
+
 def _join_class(event: StudentEnrolled, class_id: UUID, ctx: Context) -> None:
     """A student of a class joins its room, gets its open work, and its teachers hear of it."""
-    begins = datetime.combine(event.begin_date, time(), UTC)
-    ctx.publish(
-        ChatMemberJoined(
-            room_id=derive_id(class_id), user_id=event.student_id, role="student", added_by=SYSTEM, joined_at=begins
-        ),
-        cause=event,
-    )
+    ctx.publish(_member(class_id, event.student_id, "student", event.begin_date, ctx), cause=event)
     ctx.enqueue(OpenWork(class_id=class_id, student_id=event.student_id), cause=event)
     ctx.enqueue(
         DeliverNotification(

@@ -26,12 +26,14 @@ from functools import partial
 
 from skillcore_streams import metrics
 from skillcore_streams.runtime import dead_letters, failures, inbox, jobs, progress
+from skillcore_streams.runtime.context import Order
 from skillcore_streams.runtime.core import Core
 from skillcore_streams.runtime.envelope import Arrival, Parked, Record, decode
 from skillcore_streams.runtime.errors import Fenced, Infrastructure, SavepointsSpent
 from skillcore_streams.runtime.failpoints import failpoint
 from skillcore_streams.runtime.flood import PROBE_EVERY, Flooded, Outcome
 from skillcore_streams.runtime.jobs import FailedCall
+from skillcore_streams.runtime.jobs import door as job_door
 from skillcore_streams.runtime.messages import Event
 from skillcore_streams.runtime.registry import Handler
 from skillcore_streams.runtime.transaction import Tx
@@ -134,16 +136,17 @@ async def _settle(chunk: Chunk, core: Core, call: Call) -> None:
             return
 
 
-def _decode(chunk: Chunk, core: Core) -> list[Arrival | Parked]:
+def _decode(chunk: Chunk, core: Core) -> Sequence[Arrival | Order | Parked]:
     """Before BEGIN: no connection waits for it, and a repeated transaction need not do it again."""
     now = core.clock()
+    read = job_door.decode if chunk.topic in core.job_topics else decode
     return [
-        decode(record, chunk.topic, chunk.partition, now=now, legacy_tenant=core.legacy_tenant)
+        read(record, chunk.topic, chunk.partition, now=now, legacy_tenant=core.legacy_tenant)
         for record in chunk.records
     ]
 
 
-async def _attempt(chunk: Chunk, decoded: Sequence[Arrival | Parked], core: Core, call: Call) -> Tx:
+async def _attempt(chunk: Chunk, decoded: Sequence[Arrival | Order | Parked], core: Core, call: Call) -> Tx:
     """One transaction: fence, admit, handlers, flush, commit."""
     async with core.transaction() as db:
         tx = Tx(db, core.clock, chunk.lane)
@@ -152,7 +155,7 @@ async def _attempt(chunk: Chunk, decoded: Sequence[Arrival | Parked], core: Core
 
         if call is park:
             decoded = [Parked(r, "record", "the runtime could not process it; see the log") for r in chunk.records]
-        fresh = await _admit(chunk, decoded, tx)
+        fresh = await _admit(chunk, decoded, tx, core.worker_id)
         await failpoint("chunk.admitted")
 
         for handler, events in _calls(core, fresh):
@@ -172,8 +175,10 @@ async def _attempt(chunk: Chunk, decoded: Sequence[Arrival | Parked], core: Core
     return tx
 
 
-async def _admit(chunk: Chunk, decoded: Sequence[Arrival | Parked], tx: Tx) -> list[Event]:
-    """Let new events through once, park what can't be read. Returns the new events in order."""
+async def _admit(
+    chunk: Chunk, decoded: Sequence[Arrival | Order | Parked], tx: Tx, worker: str
+) -> list[Event]:
+    """Let new events through once, insert jobs once, park what can't be read. Returns the new events in order."""
     arrivals = [d for d in decoded if isinstance(d, Arrival)]
     tx.parked = [d for d in decoded if isinstance(d, Parked)]
     fresh: list[Arrival] = []
@@ -181,8 +186,11 @@ async def _admit(chunk: Chunk, decoded: Sequence[Arrival | Parked], tx: Tx) -> l
         fresh, conflicts, repeats = await inbox.admit(tx.db, arrivals, chunk.topic, chunk.partition)
         tx.parked.extend(conflicts)
         tx.repeats = repeats
+    if orders := [d for d in decoded if isinstance(d, Order)]:
+        tx.taken = {o.queue for o in orders}
+        tx.repeats = len(orders) - len(await jobs.insert(tx.db, orders, chunk.topic, chunk.partition))
     if tx.parked:
-        await dead_letters.park(tx.db, tx.parked, chunk.topic, chunk.partition)
+        await dead_letters.park(tx.db, tx.parked, chunk.topic, chunk.partition, worker)
     tx.outcomes.append(Outcome(f"records of {chunk.lane}", len(chunk.records), len(tx.parked)))
     tx.offsets = {a.event.meta.key: a.record.offset for a in fresh}
     tx.newest = fresh[-1].event.meta.time if fresh else None
@@ -317,10 +325,10 @@ def _committed(chunk: Chunk, core: Core, tx: Tx, took: float) -> None:
     if tx.newest is not None:
         age = (core.clock() - tx.newest).total_seconds()
         metrics.event_end_to_end_seconds.labels(chunk.topic).observe(max(0.0, age))
-    if tx.effects.publications:
+    if tx.effects.leaving:
         core.published(chunk.lane)
-    if tx.failed or tx.effects.orders:
-        core.enqueued()
+    if tx.failed or tx.effects.orders or tx.taken:
+        core.enqueued([jobs.CALLS, *tx.taken, *{order.queue for order in tx.effects.orders}])
 
 
 def _outcome(name: str, total: int, failed: Sequence[FailedCall]) -> Outcome:

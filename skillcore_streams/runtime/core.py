@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -59,6 +59,8 @@ class Core:
     clock: Clock = utc_now
     registry: Registry = field(default_factory=lambda: REGISTRY)
     legacy_tenant: str | None = None
+    job_topics: frozenset[str] = frozenset()
+    """Topics whose records are jobs."""
     flood: FloodGuard = field(default_factory=FloodGuard)
     pace: Pace = field(default_factory=Pace)
     paused: dict[str, str] = field(default_factory=dict)
@@ -68,7 +70,7 @@ class Core:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     reseek: Callable[[str, int], None] = lambda topic, partition: None
     published: Callable[[str], None] = lambda lane: None
-    enqueued: Callable[[], None] = lambda: None
+    enqueued: Callable[[Sequence[str]], None] = lambda queues: None
 
     async def infrastructure_again(self) -> None:
         """Wait until Postgres answers, then a little longer: those who collided must not collide again."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,11 +18,16 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from skillcore_streams.runtime.messages import CLOCK_SKEW, EVENT_TYPES, OLDEST, Event, Meta, derive_id
+from skillcore_streams.runtime.messages import CLOCK_SKEW, EVENT_TYPES, JOB_TYPES, OLDEST, Event, Meta, derive_id
 
 MAX_VALUE = 1 << 20
 MAX_HEADERS = 64 << 10
 MAX_ATTRIBUTE = 512
+
+OPTIONS = frozenset({
+    "jobId", "attempts", "backoff", "delay", "priority", "deduplication", "timeout", "expiresAt",
+})
+"""Names of job options, which a reason may name too."""
 
 STRUCTURED = b"application/cloudevents+json"
 CONTENT_TYPE = "application/json"
@@ -88,20 +94,41 @@ def decode(
     try:
         return _decode(record, topic, partition, now, legacy_tenant)
     except Refused as refusal:
-        return Parked(record, "record", str(refusal), _claimed_tenant(record))
+        return Parked(record, "record", str(refusal), claimed_tenant(record))
     except ValidationError as error:
-        return Parked(record, "record", f"invalid payload: {explain(error)}", _claimed_tenant(record))
+        return Parked(record, "record", f"invalid payload: {explain(error)}", claimed_tenant(record))
     except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        return Parked(record, "record", f"unreadable envelope: {type(error).__name__}", _claimed_tenant(record))
+        return Parked(record, "record", f"unreadable envelope: {type(error).__name__}", claimed_tenant(record))
 
 
 def _decode(record: Record, topic: str, partition: int, now: datetime, legacy_tenant: str | None) -> Arrival:
+    event, data = _read(record, topic, partition, now, legacy_tenant)
+    if record.key != event.partition_key().encode():
+        raise Refused(f"wrong key: the record's key must be the value of {event.__key__}")
+    body_hash = blake2b(event.__type__.encode() + b"\0" + data, digest_size=16).digest()
+    return Arrival(event, record, data, body_hash)
+
+
+def right_key(
+    record: Record, topic: str, partition: int, *, now: datetime, legacy_tenant: str | None = None
+) -> bytes | None:
+    """The key that this record's event asks for, whatever key it has; None when it cannot be read."""
+    try:
+        event, _ = _read(record, topic, partition, now, legacy_tenant)
+    except (Refused, ValidationError, ValueError, TypeError, RecursionError, OverflowError):
+        return None
+    return event.partition_key().encode()
+
+
+def _read(
+    record: Record, topic: str, partition: int, now: datetime, legacy_tenant: str | None
+) -> tuple[Event, bytes]:
     value = record.value
     if value is None:
         raise Refused("no value (a tombstone): events are never deleted")
     if len(value) > MAX_VALUE:
         raise Refused(f"value of {len(value)} bytes, at most {MAX_VALUE} are read")
-    attributes, content_type = _headers(record.headers)
+    attributes, content_type = attributes_of(record.headers)
     data = value
     if "type" not in attributes:
         if content_type.startswith(STRUCTURED):
@@ -110,27 +137,39 @@ def _decode(record: Record, topic: str, partition: int, now: datetime, legacy_te
             attributes, data = _legacy(record, topic, partition, legacy_tenant)
 
     cls = _event_class(attributes, topic)
-    if b"\\u0000" in data and _holds_nul(json.loads(data)):
+    if b"\\u0000" in data and holds_nul(json.loads(data)):
         raise Refused("a string holds a NUL character, which Postgres cannot store")
     event = cls.model_validate_json(data, extra="ignore", context={"now": now})
-    meta = _meta(attributes, now)
+    meta = meta_of(attributes, now)
     event.with_meta(meta)
     if b'"tenant_id"' in data and json.loads(data).get("tenant_id", meta.tenant) != meta.tenant:
         raise Refused("the payload names another tenant than ce_tenantid")
-    if record.key != event.partition_key().encode():
-        raise Refused(f"wrong key: the record's key must be the value of {cls.__key__}")
-    return Arrival(event, record, data, blake2b(cls.__type__.encode() + b"\0" + data, digest_size=16).digest())
+    return event, data
 
 
-def _holds_nul(value: object) -> bool:
+ORIGIN = "skillcore-origin"
+"""Header of a record that was written again: partition/offset where it stood first. What has no id of its own gets the
+id of that place, so that the same record is the same event however often it comes."""
+
+
+def origin_of(record: Record, partition: int) -> tuple[int, int]:
+    """(partition, offset) where this record stood first."""
+    for name, value in record.headers:
+        if name == ORIGIN and value is not None and (place := re.fullmatch(rb"(\d{1,9})/(\d{1,18})", value)):
+            return int(place[1]), int(place[2])
+    return partition, record.offset
+
+
+def holds_nul(value: object) -> bool:
+    """Does any string of it hold a NUL character?"""
     if isinstance(value, dict):
-        return any(_holds_nul(k) or _holds_nul(v) for k, v in value.items())
+        return any(holds_nul(k) or holds_nul(v) for k, v in value.items())
     if isinstance(value, list):
-        return any(map(_holds_nul, value))
+        return any(map(holds_nul, value))
     return isinstance(value, str) and "\0" in value
 
 
-def _headers(headers: Sequence[tuple[str, bytes | None]]) -> tuple[dict[str, str], bytes]:
+def attributes_of(headers: Sequence[tuple[str, bytes | None]]) -> tuple[dict[str, str], bytes]:
     """CloudEvents attributes by name, and the content type. One loop: it runs for every record there is."""
     attributes: dict[str, str] = {}
     content_type = b""
@@ -138,15 +177,15 @@ def _headers(headers: Sequence[tuple[str, bytes | None]]) -> tuple[dict[str, str
     size = 0
     for name, value in headers:
         if value is None:
-            raise Refused(f"header {_shown(name)} has no value")
+            raise Refused(f"header {shown_name(name)} has no value")
         names.add(name)
         size += len(value)
         attribute = name[3:] if name.startswith("ce_") else name if name == "traceparent" else None
         if attribute is not None:
             if len(value) > MAX_ATTRIBUTE:
-                raise Refused(f"header {_shown(name)} is longer than {MAX_ATTRIBUTE} bytes")
+                raise Refused(f"header {shown_name(name)} is longer than {MAX_ATTRIBUTE} bytes")
             if b"\0" in value:
-                raise Refused(f"header {_shown(name)} holds a NUL character")
+                raise Refused(f"header {shown_name(name)} holds a NUL character")
             attributes[attribute] = value.decode()
         elif name == "content-type":
             content_type = value
@@ -157,17 +196,20 @@ def _headers(headers: Sequence[tuple[str, bytes | None]]) -> tuple[dict[str, str
     return attributes, content_type
 
 
-def _shown(name: str) -> str:
+def shown_name(name: str) -> str:
     """A header's name, if it is one we know: a stranger's may be anything."""
     return name if re.fullmatch(r"[a-z_-]{1,40}", name) else "(unknown name)"
 
 
 def _structured(value: bytes) -> tuple[dict[str, str], bytes]:
     body = _json_object(value)
-    data = body.pop("data", None)
+    data, binary = body.pop("data", None), body.pop("data_base64", None)
+    if data is None and isinstance(binary, str):  # an SDK that was given bytes does not look what they are
+        data = _json_object(b64decode(binary))
     if not isinstance(data, dict):
         raise Refused("structured CloudEvent without a JSON object in data")
-    attributes = {k: v for k, v in body.items() if isinstance(v, str) and len(v) <= MAX_ATTRIBUTE and "\0" not in v}
+    said = {k: v if isinstance(v, str) else json.dumps(v) for k, v in body.items() if isinstance(v, str | int)}
+    attributes = {k: v for k, v in said.items() if len(v) <= MAX_ATTRIBUTE and "\0" not in v}
     return attributes, _dump(data)
 
 
@@ -184,7 +226,7 @@ def _legacy(record: Record, topic: str, partition: int, tenant: str | None) -> t
         "specversion": "1.0",
         "type": name,
         "source": f"legacy:{topic}",
-        "id": str(_first(body, LEGACY_ID) or derive_id(topic, partition, record.offset)),
+        "id": str(_first(body, LEGACY_ID) or derive_id(topic, *origin_of(record, partition))),
         "time": time if isinstance(time, str) else datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat(),
         "tenantid": tenant,
     }, _dump({_snake(k): v for k, v in data.items()})
@@ -241,7 +283,8 @@ _ATTRIBUTES = frozenset(
 )
 
 
-def _meta(attributes: dict[str, str], now: datetime) -> Meta:
+def meta_of(attributes: Mapping[str, str], now: datetime) -> Meta:
+    """The envelope that these CloudEvents attributes make. Raises Refused."""
     if attributes.get("specversion") != "1.0":
         raise Refused("ce_specversion must be 1.0")
     event_id, source = attributes.get("id"), attributes.get("source")
@@ -271,7 +314,7 @@ def _meta(attributes: dict[str, str], now: datetime) -> Meta:
     )
 
 
-def _claimed_tenant(record: Record) -> str | None:
+def claimed_tenant(record: Record) -> str | None:
     """Whom a parked record concerns, as far as it says: an operator asks "which schools?"."""
     try:
         tenant = dict(record.headers).get("ce_tenantid")
@@ -286,7 +329,8 @@ def explain(error: ValidationError) -> str:
     said = []
     for e in error.errors(include_url=False, include_input=False, include_context=False)[:5]:
         field = str(e["loc"][0]) if e["loc"] else "value"
-        known = any(field in cls.model_fields for cls in EVENT_TYPES.values())
+        models = (*EVENT_TYPES.values(), *JOB_TYPES.values())
+        known = field in OPTIONS or any(field in cls.model_fields for cls in models)
         what = e["msg"].removeprefix("Value error, ") if e["type"] == "value_error" else e["type"]
         said.append(f"{field if known else '(field)'}: {what}")
     return "; ".join(said)

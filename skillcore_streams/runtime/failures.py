@@ -9,15 +9,19 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from skillcore_streams.runtime.errors import NotYet, PermanentError, SkillCoreError, Snooze
+from skillcore_streams.runtime.messages import Backoff
 
 ATTEMPTS = 5
 """Starts in all, the first call included."""
 
-FIRST_WAIT = timedelta(seconds=1)
-"""Doubled after each failure: 1, 2, 4, 8 s. BullMQ's exponential backoff: after the n-th failure 2^(n-1) * delay."""
+DEFAULT = Backoff(timedelta(seconds=1))
+"""1, 2, 4, 8 s. BullMQ's exponential backoff: after the n-th failure 2^(n-1) * delay."""
 
 PATIENCE = timedelta(hours=24)
 """How long a call may answer NotYet before it is dead-lettered."""
+
+LONGEST_SENTENCE = 500
+"""Characters of a reason that are kept."""
 
 NOT_YET_WAIT = timedelta(seconds=5)
 NOT_YET_LONGEST = timedelta(minutes=10)
@@ -44,10 +48,17 @@ class Dead:
     reason: str
 
 
-def decide(error: BaseException, attempt: int, *, now: datetime, first_at: datetime, attempts: int = ATTEMPTS) -> (
-    Retry | Wait | Dead
-):
-    """The outcome of failed attempt number `attempt` (1 is the first call)."""
+def decide(
+    error: BaseException,
+    attempt: int,
+    *,
+    now: datetime,
+    first_at: datetime,
+    attempts: int = ATTEMPTS,
+    backoff: Backoff | None = None,
+    roll: float = 0.0,
+) -> Retry | Wait | Dead:
+    """The outcome of failed attempt number `attempt` (1 is the first call). `roll`: a random number for the jitter."""
     if isinstance(error, PermanentError):
         return Dead(describe(error))
     if isinstance(error, Snooze):
@@ -59,7 +70,7 @@ def decide(error: BaseException, attempt: int, *, now: datetime, first_at: datet
         return Wait(min(max(NOT_YET_WAIT, waited), NOT_YET_LONGEST))  # doubles: as long again as it has waited
     if attempt >= attempts:
         return Dead(describe(error))
-    return Retry(FIRST_WAIT * 2 ** (attempt - 1))
+    return Retry((backoff or DEFAULT).wait(attempt, roll, error))
 
 
 def counts_as_failure(error: BaseException) -> bool:
@@ -70,15 +81,17 @@ def counts_as_failure(error: BaseException) -> bool:
 def describe(error: BaseException) -> str:
     """A sentence without data. Only our own errors may show their text: others quote the values they choke on."""
     name = type(error).__name__
-    return f"{name}: {error}" if isinstance(error, SkillCoreError) else f"{name} in {_frames(error)[-1]}"
+    said = f"{name}: {error}" if isinstance(error, SkillCoreError) else f"{name} in {frames(error)[-1]}"
+    return said[:LONGEST_SENTENCE].replace("\0", "�").encode(errors="replace").decode()
 
 
 def fingerprint(error: BaseException) -> str:
     """12 hex digits of the error's class and top frames: what has one cause has one fingerprint."""
-    text = "|".join([type(error).__name__, *_frames(error)[-3:]])
+    text = "|".join([type(error).__name__, *frames(error)[-3:]])
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def _frames(error: BaseException) -> list[str]:
-    frames = [f"{Path(f.filename).name}:{f.name}" for f in traceback.extract_tb(error.__traceback__)]
-    return frames or ["unknown place"]
+def frames(error: BaseException) -> list[str]:
+    """File and function of each frame: all that may be told of a trace."""
+    found = [f"{Path(f.filename).name}:{f.name}" for f in traceback.extract_tb(error.__traceback__)]
+    return found or ["unknown place"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from skillcore_streams import metrics
 from skillcore_streams.runtime.context import Database
+from skillcore_streams.runtime.jobs import backlog
+from skillcore_streams.runtime.jobs.backlog import Backlog
 from skillcore_streams.runtime.messages import QUEUES
 
 ALIVE_FOR = 15
@@ -25,17 +28,6 @@ FORGET = "delete from worker where seen_at < clock_timestamp() - interval '1 day
 ALIVE = f"""
     select count(*) from worker
      where seen_at > clock_timestamp() - interval '{ALIVE_FOR} s' and roles like '%events%'"""  # noqa: S608
-
-LETTERS = """
-    select coalesce(queue, topic, 'unknown') as source, count(*) as letters, min(first_at) as oldest
-      from dead_letter where status = 'open' group by 1"""
-
-BY_STATE = "select queue, state, count(*) as jobs from job group by queue, state"
-
-CALLS = """
-    select case when hold_seq is not null and attempts = 0 and errors = '[]' then 'hold'
-                when attempts = 0 and errors = '[]' then 'not_yet' else 'failed' end as reason, count(*) as calls
-      from job where queue = 'handler-calls' and state = 'waiting' group by 1"""
 
 OUTBOX = """
     select coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8
@@ -56,6 +48,7 @@ class Snapshot:
     oldest_dead_letter: datetime | None = None
     newest_event: datetime | None = None
     standing: dict[tuple[str, int], int] = field(default_factory=dict)
+    backlog: Backlog = field(default_factory=Backlog)
 
 
 async def beat(
@@ -68,32 +61,40 @@ async def beat(
 
 async def take(db: Database, now: datetime) -> Snapshot:
     """Look at the rows and set the gauges that are the same from every worker."""
-    snapshot = Snapshot(at=now, workers=await db.fetchval(ALIVE))
+    snapshot = Snapshot(at=now, workers=await db.fetchval(ALIVE), backlog=await backlog.shared(db))
     metrics.event_worker_count.labels(metrics.GROUP).set(snapshot.workers)
-
-    metrics.dlq_message_count.clear()
-    for row in await db.fetch(LETTERS):
-        metrics.dlq_message_count.labels(row["source"]).set(row["letters"])
-        snapshot.dead_letters += row["letters"]
-        if snapshot.oldest_dead_letter is None or row["oldest"] < snapshot.oldest_dead_letter:
-            snapshot.oldest_dead_letter = row["oldest"]
-
-    by_state = {
-        "waiting": metrics.bullmq_queue_waiting_count, "running": metrics.bullmq_queue_active_count,
-        "completed": metrics.bullmq_queue_completed_count, "failed": metrics.bullmq_queue_failed_count,
-    }
-    for gauge in by_state.values():
-        gauge.clear()
-        for queue in QUEUES:
-            gauge.labels(queue).set(0)
-    for row in await db.fetch(BY_STATE):
-        by_state[row["state"]].labels(row["queue"]).set(row["jobs"])
-
-    metrics.handler_calls_waiting.clear()
-    for row in await db.fetch(CALLS):
-        metrics.handler_calls_waiting.labels(row["reason"]).set(row["calls"])
-
+    snapshot.dead_letters = sum(letters.letters for letters in snapshot.backlog.letters)
+    oldest = [datetime.fromisoformat(letters.oldest) for letters in snapshot.backlog.letters]
+    snapshot.oldest_dead_letter = min(oldest, default=None)
     metrics.outbox_oldest_seconds.set(await db.fetchval(OUTBOX))
     snapshot.newest_event = await db.fetchval(NEWEST)
     snapshot.standing = {(r["topic"], r["partition"]): r["next_offset"] for r in await db.fetch(STANDING)}
     return snapshot
+
+
+def show(figures: Backlog, lag: Callable[[str], int]) -> None:
+    """Set the gauges of queues and dead letters. `lag`: records of a topic that have not been taken in yet."""
+    for gauge in (*metrics.OF_BACKLOG, metrics.dlq_message_count, metrics.handler_calls_waiting):
+        gauge.clear()
+    for reason, calls in figures.calls.items():
+        metrics.handler_calls_waiting.labels(reason).set(calls)
+    for letters in figures.letters:
+        metrics.dlq_message_count.labels(letters.source).set(letters.letters)
+    for name in sorted({*QUEUES, *(s.queue for s in figures.queues)}):
+        s = figures.of(name)
+        queue = QUEUES.get(name)
+        coming = 0 if queue is None or queue.internal else lag(queue.topic)
+        metrics.bullmq_queue_waiting_count.labels(name).set(s.waiting + coming)
+        metrics.bullmq_queue_active_count.labels(name).set(s.running)
+        metrics.bullmq_queue_completed_count.labels(name).set(s.completed)
+        metrics.bullmq_queue_failed_count.labels(name).set(s.failed)
+        metrics.job_oldest_waiting_seconds.labels(name).set(s.oldest)
+        metrics.queue_paused.labels(name).set(s.paused_at is not None)
+        by_state = {
+            "waiting": s.waiting + coming - s.prioritized, "prioritized": s.prioritized, "delayed": s.delayed,
+            "active": s.running, "completed": s.completed, "failed": s.failed, "waiting-children": 0,
+        }  # fmt: skip
+        for state, jobs in by_state.items():
+            metrics.bullmq_job_count.labels(name, state).set(jobs)
+        if queue is None or not queue.internal:  # the seed's name of a queue's dead letters: they wait for somebody
+            metrics.bullmq_queue_waiting_count.labels(f"{name}-dlq").set(s.failed)

@@ -7,13 +7,13 @@ needs to know of a class is kept under dunder names, so that a field called `top
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha1
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import (
@@ -146,12 +146,66 @@ EVENT_TYPES: dict[str, type[Event]] = {}
 
 
 @dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait after a failure. BullMQ's meaning: fixed, or `2^(n-1) * delay` after the n-th failure.
+
+    `jitter` of 0.3 takes up to 30 % off at random. `longest` caps an exponential wait. `by_error`, called with the
+    error and the number of failures, decides for errors it knows and answers None for the others.
+    """
+
+    delay: timedelta = timedelta(seconds=1)
+    kind: Literal["exponential", "fixed"] = "exponential"
+    jitter: float = 0.0
+    longest: timedelta | None = None
+    by_error: Callable[[BaseException, int], timedelta | None] | None = None
+
+    def wait(self, failures: int, roll: float = 0.0, error: BaseException | None = None) -> timedelta:
+        """The wait after failure number `failures` (1 is the first). `roll`: a random number in [0, 1)."""
+        if self.by_error is not None and error is not None:
+            said = self.by_error(error, failures)
+            if said is not None:
+                return said
+        wait = self.delay if self.kind == "fixed" else self.delay * 2 ** (failures - 1)
+        if self.longest is not None:
+            wait = min(wait, self.longest)
+        return wait * (1 - self.jitter * roll)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `count` starts in each window of `per`, over all workers: BullMQ's limiter {max, duration}."""
+
+    count: int
+    per: timedelta = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
 class Queue:
-    """Work that may wait. Five attempts, waits of 1, 2, 4 and 8 s between them (BullMQ's real behaviour)."""
+    """Work that may wait. What is said here holds for each of its jobs that does not say otherwise.
+
+    Args:
+        name: as in its topic, `skillcore.jobs.<name>.v1`.
+        concurrency: jobs running at once in one worker.
+        max_running: the same over all workers; None: no limit.
+        attempts: starts in all, the first included.
+        backoff: waits between them. 1, 2, 4 and 8 s, as BullMQ really waits with the seed's options.
+        timeout: how long one run may take. It is cancelled then, and that is a failure like any other.
+        rate: starts in a window of time, over all workers.
+        keep_completed: how long, and how many, finished jobs are kept to be looked at (both must hold).
+        keep_failed: how long failed jobs are kept; open dead letters keep theirs.
+        internal: of the runtime itself; it has no topic, and nobody adds jobs by hand.
+    """
 
     name: str
     concurrency: int = 10
     attempts: int = 5
+    backoff: Backoff = Backoff()
+    timeout: timedelta = timedelta(seconds=30)
+    max_running: int | None = None
+    rate: Rate | None = None
+    keep_completed: tuple[timedelta, int] = (timedelta(hours=24), 1000)
+    keep_failed: timedelta = timedelta(days=7)
+    internal: bool = False
 
     def __post_init__(self) -> None:
         QUEUES[self.name] = self
@@ -160,6 +214,11 @@ class Queue:
     def topic(self) -> str:
         """Where producers in any language write jobs of this queue."""
         return f"skillcore.jobs.{self.name}.v1"
+
+    def translates(self, function: Translate) -> Translate:
+        """Decorates the function that turns names and payloads of the old system into jobs of this queue."""
+        TRANSLATORS[self.name] = function
+        return function
 
 
 QUEUES: dict[str, Queue] = {}
@@ -179,6 +238,12 @@ class Job(Message):
             cls.__kind__ = kind or cls.__name__
             JOB_TYPES[cls.__queue__.name, cls.__kind__] = cls
 
+
+Translate = Callable[[str, dict[str, Any]], Job | None]
+"""(name, payload) of the old system -> a job, or None when the name means nothing."""
+
+TRANSLATORS: dict[str, Translate] = {}
+"""queue -> its translation, filled as queue modules are imported."""
 
 JOB_TYPES: dict[tuple[str, str], type[Job]] = {}
 """(queue, kind) -> class, filled as queue modules are imported."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from skillcore_streams.runtime.context import Database, Publication
+from skillcore_streams.runtime.context import Database, Input, Publication
 from skillcore_streams.runtime.errors import Infrastructure
 from skillcore_streams.runtime.failpoints import failpoint
 
@@ -37,6 +38,13 @@ WRITE = """
         as u (lane, topic, key, headers, value, n)
      order by u.n"""
 
+WRITE_ORIGINALS = """
+    insert into outbox (lane, topic, raw_key, headers, value)
+    select u.lane, u.topic, u.key, u.headers, u.value
+      from unnest($1::text[], $2::text[], $3::bytea[], $4::jsonb[], $5::bytea[]) with ordinality
+        as u (lane, topic, key, headers, value, n)
+     order by u.n"""
+
 TAKE_LEASE = f"""
     insert into outbox_lease as l (lane, owner, until)
     values ($1, $2, clock_timestamp() + interval '{LEASE} s')
@@ -47,7 +55,7 @@ TAKE_LEASE = f"""
 GIVE_BACK = "delete from outbox_lease where lane = $1 and owner = $2"
 
 WAITING = """
-    select id, topic, key, headers, value from outbox
+    select id, topic, key, raw_key, headers, value from outbox
      where lane = $1 and published_at is null order by id limit $2"""
 
 MARK = "update outbox set published_at = clock_timestamp() where id = any($1::bigint[])"
@@ -62,8 +70,8 @@ PRUNE = f"""
          where published_at < clock_timestamp() - interval '{KEEP_HOURS} h')"""  # noqa: S608
 
 
-async def write(db: Database, publications: Sequence[Publication]) -> None:
-    """Add events to the outbox, in order. Part of the caller's transaction."""
+async def write(db: Database, publications: Sequence[Publication | Input]) -> None:
+    """Add events and inputs of tables to the outbox, in order. Part of the caller's transaction."""
     records = [p.record for p in publications]
     await db.execute(
         WRITE,
@@ -76,14 +84,62 @@ async def write(db: Database, publications: Sequence[Publication]) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A record to produce."""
+@dataclass(frozen=True)
+class Original:
+    """A record to produce as it once came: nothing is certain about its parts."""
 
     topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    partition: int | None = field(default=None, kw_only=True)
+    """None: the one that the key belongs to."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of key, value and headers."""
+        return len(self.key or b"") + len(self.value or b"") + sum(len(n) + len(v or b"") for n, v in self.headers)
+
+
+@dataclass(frozen=True)
+class Outgoing(Original):
+    """A record of ours to produce."""
+
     key: bytes
-    value: bytes
+    value: bytes | None
+    """None: a compacted topic forgets the key."""
     headers: list[tuple[str, bytes]]
+
+
+async def write_originals(db: Database, records: Sequence[tuple[str, Original]]) -> None:
+    """Add (lane, record) as it is, whatever its bytes are. Part of the caller's transaction."""
+    await db.execute(
+        WRITE_ORIGINALS,
+        [lane for lane, _ in records],
+        [r.topic for _, r in records],
+        [r.key for _, r in records],
+        [packed(r.headers) for _, r in records],
+        [r.value for _, r in records],
+    )
+
+
+def packed(headers: Sequence[tuple[str, bytes | None]]) -> str:
+    """Headers as JSON pairs of name and base64: nothing about a bad record can be taken for granted."""
+    return json.dumps([
+        (name.replace("\0", "�"), None if value is None else b64encode(value).decode()) for name, value in headers
+    ])
+
+
+def unpacked(headers: str | None) -> list[tuple[str, bytes | None]]:
+    """What `packed` has packed."""
+    return [(name, None if value is None else b64decode(value)) for name, value in json.loads(headers or "[]")]
+
+
+def _outgoing(row: Any) -> Original:
+    if row["headers"].startswith("["):
+        return Original(row["topic"], row["raw_key"], row["value"], unpacked(row["headers"]))
+    headers = [(name, text.encode()) for name, text in json.loads(row["headers"]).items()]
+    return Outgoing(row["topic"], row["key"].encode(), row["value"], headers)
 
 
 class Publisher:
@@ -92,7 +148,7 @@ class Publisher:
     def __init__(
         self,
         transaction: Callable[[], Any],
-        send: Callable[[Sequence[Outgoing]], Awaitable[None]],
+        send: Callable[[Sequence[Original]], Awaitable[object]],
         owner: str,
     ) -> None:
         self._transaction = transaction
@@ -150,15 +206,7 @@ class Publisher:
             if not rows:
                 return sent
             await failpoint("outbox.leased")
-            await self._send([
-                Outgoing(
-                    r["topic"],
-                    r["key"].encode(),
-                    r["value"],
-                    [(name, value.encode()) for name, value in json.loads(r["headers"]).items()],
-                )
-                for r in rows
-            ])
+            await self._send([_outgoing(row) for row in rows])
             await failpoint("outbox.sent")
             async with self._transaction() as db:
                 await db.execute(MARK, [r["id"] for r in rows])

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from skillcore_streams.runtime.messages import Event, Job, Message
 
-F = TypeVar("F", bound=Callable[..., Awaitable[None]])
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +19,16 @@ class Handler:
 
     `id` is `<group>.<name>`, the name in metrics, dead letters and traces. `batch`: the function takes the list of its
     events of a chunk, of any tenant, and answers them in a fixed number of statements. `hold`: after a failed call,
-    later calls of the same key wait behind it instead of overtaking it.
+    later calls of the same key wait behind it instead of overtaking it. `transaction`: False for a job that talks
+    to the world: it runs outside the transaction that finishes it.
     """
 
     id: str
     message: type[Message]
-    function: Callable[..., Awaitable[None]]
+    function: Callable[..., Awaitable[Any]]
     batch: bool
     hold: bool
+    transaction: bool = True
 
     @property
     def group(self) -> str:
@@ -69,12 +71,17 @@ REGISTRY = Registry()
 
 
 def on(
-    message: type[Message], *, name: str | None = None, on_failure: Literal["retry", "hold"] = "retry"
+    message: type[Message],
+    *,
+    name: str | None = None,
+    on_failure: Literal["retry", "hold"] = "retry",
+    transaction: bool = True,
 ) -> Callable[[F], F]:
     """Register a plain async function as a reaction to `message`.
 
     The signature says how it is called: `(event, ctx)` once an event, `(events: list[Event], ctx)` once a chunk.
-    `name` is for names the users know; otherwise the function's name is the name. The function is returned unchanged.
+    `name` is for names the users know; otherwise the function's name is the name. `transaction=False` is for jobs that
+    call a provider or take long: no transaction stays open meanwhile. The function is returned unchanged.
 
     Raises TypeError at import when the first parameter is annotated with another message.
     """
@@ -91,8 +98,11 @@ def on(
             raise TypeError(
                 f"{function.__qualname__} is registered for {message.__name__} but its first parameter is {expected!r}"
             )
+        if not transaction and not issubclass(message, Job):
+            raise TypeError(f"{function.__qualname__}: only a job runs outside a transaction; enqueue one")
         group = function.__module__.rpartition(".")[2].replace("_", "-")
-        REGISTRY.add(Handler(f"{group}.{name or function.__name__}", message, function, batch, on_failure == "hold"))
+        handler_id = f"{group}.{name or function.__name__}"
+        REGISTRY.add(Handler(handler_id, message, function, batch, on_failure == "hold", transaction))
         return function
 
     return register

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -10,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from skillcore_streams.runtime import jobs, outbox
-from skillcore_streams.runtime.context import Clock, Context, Database, Effects
+from skillcore_streams.runtime.context import Clock, Context, Database, Effects, Run
 from skillcore_streams.runtime.envelope import Parked
 from skillcore_streams.runtime.errors import SavepointsSpent
 from skillcore_streams.runtime.flood import Outcome
@@ -44,35 +45,48 @@ class Tx:
         self.parked: list[Parked] = []
         self.outcomes: list[Outcome] = []
         self.held: set[str] = set()
+        self.taken: set[str] = set()
         self.offsets: dict[UUID, int] = {}
         self.repeats = 0
         self.newest: datetime | None = None
         self._connection = db
         self._savepoints = 0
 
-    async def call(self, handler: Handler, messages: Sequence[Message], limit: float | None = None) -> None:
+    async def call(
+        self, handler: Handler, messages: Sequence[Message], limit: float | None = None, run: Run | None = None
+    ) -> Any:
         """Run a handler on this transaction: once with the list, or once a message, as its signature says.
 
-        Whatever it does wrong arrives as an ordinary exception.
+        Whatever it does wrong arrives as an ordinary exception. Returns what the last call returned.
         """
         if handler.batch:
-            await self._one_call(handler, messages, list(messages), limit or BATCH_LIMIT)
-        else:
-            for message in messages:
-                await self._one_call(handler, [message], message, limit or CALL_LIMIT)
+            return await self._one_call(handler, messages, list(messages), limit or BATCH_LIMIT, run)
+        result = None
+        for message in messages:
+            result = await self._one_call(handler, [message], message, limit or CALL_LIMIT, run)
+        return result
 
-    async def _one_call(self, handler: Handler, messages: Sequence[Message], argument: object, limit: float) -> None:
-        ctx = Context(handler, messages, db=self.db, clock=self.clock, effects=self.effects, lane=self.lane)
+    async def _one_call(
+        self, handler: Handler, messages: Sequence[Message], argument: object, limit: float, run: Run | None
+    ) -> Any:
+        db = self.db if handler.transaction else None
+        ctx = Context(handler, messages, db=db, clock=self.clock, effects=self.effects, lane=self.lane, run=run)
+        process = os.getpid()
         try:
             async with asyncio.timeout(limit):
-                await handler.function(argument, ctx)
+                return await handler.function(argument, ctx)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise  # we are being stopped, not the handler
             raise HandlerAborted("the handler raised CancelledError") from None
-        except (SystemExit, GeneratorExit) as error:
+        except Exception:
+            raise
+        except BaseException as error:  # SystemExit, KeyboardInterrupt, GeneratorExit and whatever it thought of
             raise HandlerAborted(f"the handler raised {type(error).__name__}") from None
+        finally:
+            if os.getpid() != process:
+                os._exit(0)  # the handler forked: a second copy of us must not touch our connections
 
     def fail(self, handler: Handler, event: Event, error: BaseException | None) -> None:
         """Remember a call that becomes a job."""
@@ -95,8 +109,8 @@ class Tx:
 
     async def flush(self, worker: str) -> None:
         """Write outbox, jobs, failed calls and dead letters: few statements, whatever was collected."""
-        if self.effects.publications:
-            await outbox.write(self.db, self.effects.publications)
+        if leaving := self.effects.leaving:
+            await outbox.write(self.db, leaving)
         if self.effects.orders:
             await jobs.insert(self.db, self.effects.orders)
         if self.failed:

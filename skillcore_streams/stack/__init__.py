@@ -1,4 +1,6 @@
-"""The local stack, real and without Docker: Apache Kafka, PostgreSQL and Redis as children of nobody in one folder.
+"""The local stack, without Docker: Apache Kafka, PostgreSQL and Redis as children of nobody in one folder.
+
+Beside them stand-ins for what only exists elsewhere: the providers of mail, SMS, push and paging, and S3 by moto.
 
     with temporary() as stack:              # tests; ends with the block
         os.environ |= stack.env()
@@ -24,14 +26,14 @@ import tempfile
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
 from skillcore_streams.config import ROOT
-from skillcore_streams.stack import kafka, postgres, redis
+from skillcore_streams.stack import fake_s3, kafka, postgres, providers, redis, s3
 from skillcore_streams.stack.service import Service, StackError, Unavailable, born
 
 __all__ = ["DEFAULT_DIR", "KafkaChoice", "Stack", "StackError", "Status", "Unavailable", "temporary"]
@@ -39,6 +41,9 @@ __all__ = ["DEFAULT_DIR", "KafkaChoice", "Stack", "StackError", "Status", "Unava
 KafkaKind = Literal["apache", "mock"]
 KafkaChoice = Literal["auto", "apache", "mock"]
 DEFAULT_DIR = (ROOT if (ROOT / "kafka" / "pom.xml").exists() else Path.cwd()) / ".stack"
+OPTIONAL = {"redis": "the Redis event bus", "s3": "what archives and reports"}
+"""Services that a machine may lack, and who needs them."""
+
 PORTS = range(20_000, 32_768)  # above, a client's outgoing connection may sit on the port
 
 
@@ -64,7 +69,7 @@ class Plan:
 
 
 class Stack:
-    """Kafka, PostgreSQL and Redis in one folder.
+    """Kafka, PostgreSQL, Redis and stand-ins for providers and S3 in one folder.
 
     Args:
         dir: the folder; made when it is missing.
@@ -73,8 +78,8 @@ class Stack:
             instead; `mock` forces the in-memory broker.
         say: gets the progress lines.
 
-    Services are called kafka (kafka-1 to kafka-3 when there are three), postgres, redis. All methods are synchronous
-    and may be called while an event loop runs, at the price of blocking it.
+    Services are called kafka (kafka-1 to kafka-3 when there are three), postgres, redis, providers, s3. All methods are
+    synchronous and may be called while an event loop runs, at the price of blocking it.
     """
 
     def __init__(
@@ -139,6 +144,12 @@ class Stack:
         env["SKILLCORE_DATABASE_URL"] = f"postgresql://skillcore@127.0.0.1:{plan.ports['postgres']}/skillcore"
         if self._named("redis")[0].pidfile.exists():
             env["SKILLCORE_REDIS_URL"] = f"redis://127.0.0.1:{plan.ports['redis']}/0"
+        [stand_ins] = self._named("providers")
+        if isinstance(stand_ins, providers.StandIns) and stand_ins.account.exists():
+            env |= stand_ins.env()
+        if self._named("s3")[0].pidfile.exists():
+            env |= {"SKILLCORE_S3_URL": f"http://127.0.0.1:{plan.ports['s3']}", "SKILLCORE_S3_BUCKET": fake_s3.BUCKET,
+                    "SKILLCORE_S3_ACCESS_KEY": s3.KEY, "SKILLCORE_S3_SECRET_KEY": s3.KEY}
         return env
 
     @property
@@ -185,9 +196,10 @@ class Stack:
                 service.spawn()
                 spawned.append(service)
             except Unavailable as error:
-                if not isinstance(service, redis.Redis):
+                needs = OPTIONAL.get(service.name)
+                if needs is None:
                     raise
-                self._say(f"{service.name:<10} ABSENT: {error} Only the Redis event bus needs it.")
+                self._say(f"{service.name:<10} ABSENT: {error} Only {needs} needs it.")
         for service in reversed(spawned):
             service.wait_ready()
             seconds = time.monotonic() - started
@@ -227,11 +239,12 @@ class Stack:
                 "Use --fresh to begin again, or another --dir."
             )
         running = any(s.pid() for s in self._services(plan)) if plan.ports else False
+        stand_ins = (f"providers.{name}" for name in ("inbox", *providers.NAMES))
+        brokers = (f"{n}.{part}" for n in range(1, plan.brokers + 1) for part in ("kafka", "controller"))
+        for name in ("postgres", "redis", "s3", *stand_ins, *brokers):
+            if name not in plan.ports or not (running or is_free(plan.ports[name])):
+                plan.ports[name] = free_port(taken=set(plan.ports.values()))
         if not running:
-            nodes = range(1, plan.brokers + 1)
-            for name in ("postgres", "redis", *(f"{n}.{part}" for n in nodes for part in ("kafka", "controller"))):
-                if not is_free(plan.ports.get(name, 0)):
-                    plan.ports[name] = free_port(taken=set(plan.ports.values()))
             plan.kafka = self._kafka_kind()
         if self._choice not in ("auto", plan.kafka):
             raise StackError(f"The stack in {self.dir} runs with {plan.kafka} Kafka. First: skillcore stack down")
@@ -269,7 +282,15 @@ class Stack:
             *brokers,
             postgres.Postgres("postgres", postgres.home_for(self.dir), plan.ports["postgres"]),
             redis.Redis("redis", self.dir / "redis", plan.ports["redis"]),
+            providers.StandIns("providers", self.dir / "providers", {
+                name: plan.ports.get(f"providers.{name}", 0) for name in ("inbox", *providers.NAMES)}),
+            s3.S3("s3", self.dir / "s3", plan.ports.get("s3", 0)),
         ]
+
+    @property
+    def office(self) -> str:
+        """host:port of the stand-ins' inbox and switches."""
+        return self._named("providers")[0].address
 
     def _named(self, name: str) -> list[Service]:
         """The service of that name; `kafka` means all brokers."""
@@ -313,7 +334,8 @@ def temporary(*, brokers: Literal[1, 3] = 1, kafka: KafkaChoice = "auto") -> Ite
     for folder in base.iterdir():
         pid, birth, _ = folder.name.split("-")
         if born(int(pid)) != int(birth):
-            Stack(folder).remove()
+            with suppress(FileNotFoundError):  # another run cleans up after it too
+                Stack(folder).remove()
     stack = Stack(
         base / f"{os.getpid()}-{born(os.getpid())}-{secrets.token_hex(3)}",
         brokers=brokers, kafka=kafka, say=lambda line: print(line, file=sys.stderr),

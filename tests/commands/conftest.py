@@ -10,7 +10,7 @@ import pytest
 
 from skillcore_streams.adapters import kafka_admin
 from skillcore_streams.config import Settings
-from tests.commands.lab import Machine, RunningWorker, new_database, until, user
+from tests.commands.lab import API_TOKEN, Machine, RunningWorker, new_database, until, user
 
 DISTRICT = Path(__file__).resolve().parents[2] / "data" / "grand-bend"
 
@@ -28,7 +28,7 @@ def machine(kafka: str, postgres_dsn: str, tmp_path_factory: pytest.TempPathFact
 def worker(machine: Machine) -> Iterator[RunningWorker]:
     """A worker that has caught up with a few events, one of them bad."""
     machine.run("send", "UserCreated", "--tenant", "oak", "--id", "user-1", "--data", user())
-    with machine.worker() as running:
+    with machine.worker(SKILLCORE_API_TOKEN=API_TOKEN) as running:
         running.ready()
         until(lambda: "user-1" in machine.run("events", "show", "--tenant", "oak", "--json"), 30, running.said)
         yield running

@@ -22,6 +22,9 @@ import asyncpg
 BIN = Path(sys.executable).parent
 
 
+API_TOKEN = "token of the tests' console"
+
+
 class Machine:
     """Environment of one district's system: Kafka of the stack, a database of its own."""
 
@@ -81,9 +84,13 @@ class RunningWorker:
                 stdout=log, stderr=log, start_new_session=True,
             )
 
-    def get(self, path: str, method: str = "GET") -> tuple[int, str]:
+    def get(self, path: str, method: str = "GET", body: object = None, **headers: str) -> tuple[int, str]:
         """Status and body of a view; (0, "") while nobody answers."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={name.replace("_", "-"): value for name, value in headers.items()},
+        )  # fmt: skip
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
                 return answer.status, answer.read().decode()

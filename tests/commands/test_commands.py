@@ -8,7 +8,10 @@ from tests.commands.lab import STUDENT, Machine, RunningWorker, absence, until, 
 def test_help_lists_every_command_with_its_purpose(machine: Machine) -> None:
     said = machine.run("--help")
 
-    for command in ("stack", "topics", "migrate", "send", "import", "events", "dead-letters", "offsets", "demo"):
+    for command in (
+        "stack", "topics", "migrate", "send", "import", "events", "explain", "dead-letters", "queues", "jobs",
+        "offsets", "demo",
+    ):
         assert command in said
 
 
@@ -90,9 +93,13 @@ def test_dead_letters_are_grouped_by_cause_and_shown_masked(machine: Machine, wo
     [group] = machine.json("dead-letters", "list", "--tenant", "oak")
     [letter] = machine.json("dead-letters", "list", "--tenant", "oak", "--each")
     shown = machine.run("dead-letters", "show", letter["id"][:13])
-    whole = machine.run("dead-letters", "show", letter["id"], "--bytes")
+    why = "--reason", "the school asks", "--actor", "ann"
+    whole = machine.run("dead-letters", "show", letter["id"], "--reveal", *why)
 
-    assert (group["letters"], group["tenants"]) == (1, "oak")
+    assert (group["letters"], group["tenants"]) == (1, ["oak"])
+    assert "--reason" in machine.run("dead-letters", "show", letter["id"], "--reveal", code=64)
+    [look] = machine.json("dead-letters", "show", letter["id"])["acts"]
+    assert (look["actor"], look["action"], look["reason"]) == ("ann", "dead-letters reveal", "the school asks")
     assert "another body" in group["reason"]
     assert "Penelope" not in shown
     assert "Penelope" in whole
@@ -113,7 +120,6 @@ def test_offsets_agree_and_can_be_set_with_a_reason(machine: Machine, worker: Ru
         now = next(r for r in rows if r["topic"] == row["topic"] and r["partition"] == row["partition"])
         return bool(now["lag"] == 0)
 
-    # the worker's next chunk is refused by the fence, it goes back and reads all again: nothing changes
-    machine.run("send", "UserCreated", "--tenant", "oak", "--id", "user-1", "--data", user())
+    # nobody writes to the partition, so no fence tells the worker: it sees for itself, reads again, and nothing changes
     until(caught_up, 30, worker.said)
     assert len(machine.json("events", "show", "--tenant", "oak", "--limit", "1000")) == before

@@ -85,11 +85,11 @@ async def check(broker: str, topic: str, dsn: str, acknowledged: int) -> Report:
             (r["handler"], r["key"], r["seq"]) for r in await db.fetch("""
             select replace(j.kind, 'lab.', '') as handler, e.key,
                    (convert_from(e.data, 'UTF8')::jsonb ->> 'seq')::int as seq
-              from job j join event e using (event_key) where j.queue = 'handler-calls'""")
+              from job_now j join event e using (event_key) where j.queue = 'handler-calls'""")
         }
         stored = [r["key"] for r in await db.fetch("select event_key as key from event")]
         jobs = Counter({(r["queue"], r["state"]): r["n"] for r in await db.fetch(
-            "select queue, state, count(*) as n from job group by 1, 2")})
+            "select queue, state, count(*) as n from job_now group by 1, 2")})
         waiting = await db.fetchval("select count(*) from outbox where published_at is null")
         moves = await db.fetch("select partition, was, is_now from moved order by id")
         standing = {r["partition"]: r["next_offset"] for r in await db.fetch(
@@ -136,7 +136,8 @@ async def check(broker: str, topic: str, dsn: str, acknowledged: int) -> Report:
     report.note("poison not dead-lettered, or others", {("lab.stumble", *m) for m in failing} ^ set(calls))
     report.note("jobs in dead letters", at(letters, "job"))
     report.note("outbox not drained", range(waiting))
-    report.note("jobs not settled", (k for k, n in jobs.items() if n and k[1] in ("waiting", "running")))
+    unsettled = ("waiting", "delayed", "held", "running")
+    report.note("jobs not settled", (k for k, n in jobs.items() if n and k[1] in unsettled))
     report.note("partitions not at their end", (p for p, n in ends(broker, topic).items() if standing.get(p, 0) != n))
     report.note("offsets moved BACK", (tuple(move) for move in moves if move["is_now"] <= move["was"]))
     return report

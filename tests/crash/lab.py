@@ -22,7 +22,6 @@ from skillcore_streams.runtime import (
     Event,
     Job,
     PermanentError,
-    executor,
     failpoints,
     failures,
     inbox,
@@ -30,7 +29,8 @@ from skillcore_streams.runtime import (
     outbox,
 )
 from skillcore_streams.runtime import progress as standing
-from skillcore_streams.runtime.messages import Queue
+from skillcore_streams.runtime.jobs import reaper
+from skillcore_streams.runtime.messages import Backoff, Queue
 
 LAB: dict[str, str] = json.loads(os.environ["LAB"])
 
@@ -55,7 +55,7 @@ class Echo(Event, topic=LAB["topic"], key="student"):
     seq: int
 
 
-class Recount(Job, queue=Queue("lab-jobs")):
+class Recount(Job, queue=Queue("lab-jobs", internal=True)):
     """Ordered for every seventh Mark."""
 
     student: str
@@ -95,7 +95,7 @@ async def announce(events: list[Mark], ctx: Context) -> None:
 @on(Mark)
 async def stumble(event: Mark, ctx: Context) -> None:
     if event.mode != "plain":
-        query = "select attempts from job where event_key = $1 and kind = 'lab.stumble'"
+        query = "select attempts from job_now where event_key = $1 and kind = 'lab.stumble'"
         first = await ctx.db.fetchval(query, event.meta.key) is None
         if event.mode == "killer" and first:
             die()
@@ -118,13 +118,13 @@ async def recount(job: Recount, ctx: Context) -> None:
 
 # What makes the test short: the product's waits, divided by ten or so.
 
-failures.FIRST_WAIT = timedelta(milliseconds=100)
+failures.DEFAULT = Backoff(timedelta(milliseconds=100))
 outbox.TAKE_LEASE = outbox.TAKE_LEASE.replace(f"'{outbox.LEASE} s'", "'3 s'")
 outbox.LEFT = outbox.LEFT.replace(f"'{outbox.LEFT_FOR} s'", "'1 s'")
-executor.CLAIM = executor.CLAIM.replace(f"'{executor.LEASE} s'", "'4 s'")
+reaper.LOST = reaper.LOST.replace(f"'{reaper.SILENT} s'", "'5 s'")
 assert "'3 s'" in outbox.TAKE_LEASE
 assert "'1 s'" in outbox.LEFT
-assert "'4 s'" in executor.CLAIM
+assert "'5 s'" in reaper.LOST
 
 
 # Sabotage: builds of which the checker must not say that all is well.
@@ -169,7 +169,7 @@ config.Settings.app_id = property(lambda self: LAB["group"])  # type: ignore[ass
 
 from skillcore_streams.worker import app, forever  # noqa: E402 - made of what is registered and patched above
 
-app.task(lambda: forever(app.executor.reap, 1.0))
+app.task(lambda: forever(app.reaper.reap, 1.0))
 failpoints.arm(LAB["points"], log=Path(LAB["bitten"]))
 
 __all__ = ["app"]

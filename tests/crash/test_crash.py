@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from skillcore_streams.runtime.failpoints import POINTS
+from skillcore_streams.runtime import failpoints
 from skillcore_streams.stack import Stack
 from tests.crash.checker import Report
 from tests.crash.world import Load, Worker, World, until, world
@@ -23,9 +23,14 @@ SECONDS = float(os.environ.get("CRASH_SECONDS", "60"))
 
 SEED = int(os.environ.get("CRASH_SEED", "7"))
 
+ELSEWHERE = "table.", "job.", "reap.", "delivery.", "report.", "archive."
+"""Points that other suites kill at: tests/tables, tests/jobcrash, tests/queues, tests/web."""
+
+POINTS = [point for point in failpoints.POINTS if not point.startswith(ELSEWHERE)]
+
 SUSPECT = "suspect.noted"  # only a record that has killed its worker twice is ever a suspect
 
-LATER = {point: 3 for point in POINTS if point.startswith(("chunk.", "outbox.", "job."))} | {"chunk.claimed": 1}
+LATER = {point: 3 for point in POINTS if point.startswith(("chunk.", "outbox."))} | {"chunk.claimed": 1}
 """The visit at which a point bites, where not the first: in the middle of work."""
 
 Show = pytest.CaptureFixture[str]
@@ -125,7 +130,7 @@ async def by_one_record(own: Stack, folder: Path) -> tuple[int, Report]:
             for worker in a, b:
                 again(worker)
             return bool(await made.value("""
-                select count(*) from job j join event e using (event_key)
+                select count(*) from job_now j join event e using (event_key)
                  where convert_from(e.data, 'UTF8') like '%killer%' and j.state = 'completed'"""))
 
         await until(spared, "its call has become a job and is done", 90)

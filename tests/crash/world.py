@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -157,9 +157,10 @@ class Worker:
 
     def start(self, points: str = "") -> None:
         self.lives += 1
+        self.world.spawned[f"{self.name}-{self.lives}"] = time.time()
         lab = {
             "topic": self.world.topic, "group": self.world.name, "points": points, "bitten": str(self.bitten_log),
-            "killer": str(self.world.folder / "killer"), "sabotage": self.world.sabotage,
+            "killer": str(self.world.folder / "killer"), "sabotage": self.world.sabotage, **self.world.told,
         }
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SKILLCORE_")} | {
             "LAB": json.dumps(lab),
@@ -167,6 +168,7 @@ class Worker:
             "SKILLCORE_DATABASE_URL": self.world.dsn,
             "SKILLCORE_TOPICS_FILE": str(self.world.topics_file),
             "SKILLCORE_WORKER_ID": f"{self.name}-{self.lives}",
+            "SKILLCORE_ROLES": self.world.roles,
             "SKILLCORE_WEB_PORT": str(self.port),
             "SKILLCORE_DATADIR": str(self.world.folder / "data"),
             "SKILLCORE_SESSION_TIMEOUT": str(self.world.session),
@@ -175,7 +177,7 @@ class Worker:
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "faust", "-A", "tests.crash.lab", "worker", "-l", "warn"],
+                [sys.executable, "-m", "faust", "-A", self.world.app, "worker", "-l", "warn"],
                 stdout=log, stderr=log, cwd=ROOT, env=environment,
             )
 
@@ -198,16 +200,23 @@ class Worker:
         assert self.process is not None
         self.process.send_signal(what)
 
-    async def stop(self) -> int:
+    async def stop(self, seconds: float = 20) -> int:
         """SIGTERM. Returns the exit code."""
         self.signal(signal.SIGTERM)
-        await until(lambda: self.ended is not None, f"{self.name} ends when asked to", 20)
+        await until(lambda: self.ended is not None, f"{self.name} ends when asked to", seconds)
         assert self.ended is not None
         return self.ended
 
 
 class World:
     """One topic, one database, one group, and what happens to them."""
+
+    app = "tests.crash.lab"
+    roles = "events,jobs,schedules,bridge,outbox"
+    """Its world has no table."""
+    topics, tables = TOPICS, TABLES
+    told: Mapping[str, str] = {}
+    """More that the lab is told."""
 
     def __init__(self, broker: str, server: str, folder: Path, sabotage: str) -> None:
         self.broker, self.server, self.folder, self.sabotage = broker, server, folder, sabotage
@@ -219,22 +228,25 @@ class World:
         self.session = 2.0
         """Seconds of silence after which the broker gives up a worker."""
         self.workers: list[Worker] = []
+        self.spawned: dict[str, float] = {}
+        """When each life of a worker began (Unix time)."""
         self.loads: list[Load] = []
 
     async def begin(self) -> None:
         self.folder.mkdir()
-        self.topics_file.write_text(TOPICS.format(name=self.name))
+        self.topics_file.write_text(self.topics.format(name=self.name))
         config = {"cleanup.policy": "delete", "max.message.bytes": str(1 << 20), "min.insync.replicas": "1"}
         admin = AdminClient({"bootstrap.servers": self.broker, "log_level": 2})
         leader = f"{self.name}-__assignor-__leader"
-        topics = [NewTopic(self.topic, 4, 1, config=config), NewTopic(leader, 1, 1, config=config)]
+        topics = [NewTopic(self.topic, 4, 1, config=config), NewTopic(leader, 1, 1, config=config),
+                  NewTopic(f"{self.topic}.dlq", 1, 1, config=config | {"max.message.bytes": str(1152 << 10)})]
         for created in admin.create_topics(topics).values():
             created.result(20)
         connection = await asyncpg.connect(self.server)
         await connection.execute(f"create database {self.database}")
         await connection.close()
         await migrate(self.dsn)
-        await self.execute(TABLES)
+        await self.execute(self.tables)
 
     def end(self) -> None:
         for load in self.loads:
@@ -271,7 +283,7 @@ class World:
         """All that was sent is processed, published and run; what that published, too."""
         left = """
             select (select count(*) from outbox where published_at is null)
-                 + (select count(*) from job where state in ('waiting', 'running'))"""
+                 + (select count(*) from job_now where state in ('waiting', 'delayed', 'held', 'running'))"""
         return not await self.value(left) and await self.at_the_end() and not await self.value(left)
 
     async def at_the_end(self) -> bool:

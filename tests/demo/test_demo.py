@@ -37,6 +37,8 @@ from skillcore_streams.runtime.envelope import Parked, decode
 from skillcore_streams.runtime.outbox import Outgoing
 from skillcore_streams.stack import Stack
 
+pytestmark = pytest.mark.timeout(300)
+
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from skillcore_streams.cli import main; main()", "demo"]
 
@@ -85,11 +87,11 @@ class Run:
 @pytest.fixture(scope="module")
 def performance(tmp_path_factory) -> Iterator[Run]:
     folder = tmp_path_factory.mktemp("demo") / "stack"
-    run = subprocess.run(
-        [*COMMAND, "--quick", "--keep", "--json", "--dir", str(folder)],
-        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120,
-    )
     try:
+        run = subprocess.run(
+            [*COMMAND, "--quick", "--keep", "--json", "--dir", str(folder)],
+            cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=270,
+        )
         assert run.stdout, run.stderr
         outcome = json.loads(run.stdout)
         if outcome["kafka"] == "mock":
@@ -114,16 +116,27 @@ def test_nothing_is_lost_or_doubled(performance):
     assert outcome["garbage"] == KINDS
     assert sum(letter["count"] for letter in outcome["parked"]) == KINDS
     assert outcome["sent_twice"] > 50
-    assert 0 < outcome["crash_to_caught_up_seconds"] < 30
+    assert 0 < outcome["crash_to_caught_up_seconds"] < 60  # seconds; a few on a machine that does nothing else
 
 
 def test_effects_of_every_kind_were_expected(performance):
-    effects = [line for line in performance.outcome["lines"] if line["section"] == "effects"]
-    expected = {line["where"]: line["expected"] for line in effects}
+    sections = ("who is there", "attendance", "grades", "plans and services", "messages")
+    effects = [line for line in performance.outcome["lines"] if line["section"] in sections]
 
+    assert {line["section"] for line in effects} == set(sections)
+    for line in effects:
+        assert line["expected"] > 0, f"a proof over no rows proves nothing: {line['what']}"
     for table in ("attendance_day", "school_attendance_daily", "student_attendance_ytd", "attendance_threshold",
-                  "absence_notices", "truancy_cases", "user_profiles", "enrollments"):
-        assert expected[table] > 0, f"a proof over no rows of {table} proves nothing"
+                  "absence_notices", "truancy_cases", "user_profiles", "enrollments", "guardian_students", "classes",
+                  "class_staff", "grades", "student_class_grades", "ieps", "compliance_deadlines", "service_logs",
+                  "service_minutes_weekly", "iep_goals", "student_alerts"):
+        assert any(line["where"] == table for line in effects)
+
+
+def test_while_twilio_is_down_text_messages_become_mails(performance):
+    assert "Twilio is down" in performance.said
+    assert performance.outcome["text_messages"] > 0
+    assert performance.outcome["text_messages_that_became_mails"] > 0
 
 
 class Page(HTMLParser):
@@ -153,6 +166,18 @@ def test_the_report_stands_alone_and_can_be_heard(performance):
     assert all(a["href"].startswith(("#", "http://127.0.0.1:")) for a in page.all("a"))
 
 
+def test_the_report_tells_of_the_whole_year_and_what_of_it_is_made_up(performance):
+    report = (performance.folder / "report.html").read_text()
+
+    for heading in ("Grades", "What must be reviewed, and by when", "The minutes that were promised"):
+        assert f">{heading}</h2>" in report
+    assert "The items come to the stored grade." in report
+    assert "The days come to the stored rate." in report
+    assert "68 IEPs are open" in report
+    assert report.count("class='madeup'") >= 5
+    assert "was made up from seed 7" in report
+
+
 def test_the_report_names_no_student(performance):
     report = (performance.folder / "report.html").read_text() + json.dumps(performance.outcome)
     source = gzip.decompress((ROOT / "data/grand-bend/Student.xml.gz").read_bytes()).decode()
@@ -174,6 +199,32 @@ def test_the_proof_finds_a_row_that_is_missing(performance):
     assert code == 1
     assert (found["lost"], found["duplicated"], found["wrong"]) == (1, 0, 0)
     assert [line["where"] for line in found["lines"] if not line["ok"]] == ["attendance_day"]
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "back"),
+    [
+        ("student_class_grades", "current_score = t.current_score + 0.0001", "current_score = v.current_score"),
+        ("service_minutes_weekly", "credited = t.credited - 1", "credited = v.credited"),
+        ("compliance_deadlines", "due_date = t.due_date + 1", "due_date = v.due_date"),
+        ("guardian_students", "current = false", "current = v.current"),
+    ],
+)
+def test_the_proof_finds_a_number_that_was_changed(performance, table, change, back):
+    keys = {"student_class_grades": "class_id, student_id", "service_minutes_weekly": "student_id, week",
+            "compliance_deadlines": "student_id, kind, subject_id, opened_on",
+            "guardian_students": "guardian_id, student_id"}[table]  # fmt: skip
+    where = "current_score is not null" if table == "student_class_grades" else "true"
+    same = " and ".join(f"t.{key} = v.{key}" for key in keys.split(", "))
+    performance.sql(f"create table saved as select * from {table} where {where} limit 1")
+    try:
+        performance.sql(f"update {table} t set {change} from saved v where {same}")
+        code, found = performance.prove()
+    finally:
+        performance.sql(f"update {table} t set {back} from saved v where {same}", "drop table saved")
+
+    assert code == 1
+    assert [line["where"] for line in found["lines"] if not line["ok"]] == [table]
 
 
 def test_the_proof_finds_a_row_that_is_there_twice(performance):
@@ -204,6 +255,19 @@ def test_the_proof_finds_a_row_that_says_something_else(performance):
     assert (found["lost"], found["wrong"]) == (1, 1)
 
 
+def test_the_proof_finds_a_message_that_nobody_ordered_and_a_family_that_was_not_told(performance):
+    performance.sql("create table saved as select * from notification_deliveries "
+                    "where template = 'attendance.absent' and status in ('sent', 'delivered') limit 1",
+                    "delete from notification_deliveries d using saved v where d.delivery_id = v.delivery_id")
+    try:
+        code, found = performance.prove()
+    finally:
+        performance.sql("insert into notification_deliveries select * from saved", "drop table saved")
+
+    assert code == 1
+    assert (found["lost"], found["wrong"]) == (1, 1)
+
+
 def test_the_proof_finds_an_event_that_was_stored_twice(performance):
     performance.sql("insert into event select * from event where type like '%.StudentAbsent.%' limit 1")
 
@@ -225,7 +289,7 @@ def test_ctrl_c_leaves_no_orphan(tmp_path):
             if " sent " in line:
                 break
         run.send_signal(signal.SIGINT)
-        said = run.communicate(timeout=30)[0]
+        said = run.communicate(timeout=70)[0]  # workers have 20 s of grace for the jobs they run
 
         assert run.returncode == 130, said
         assert "Traceback" not in said
@@ -270,11 +334,16 @@ def test_compare_counts(expected, found, differences):
 
 
 def test_the_proof_shares_no_code_with_the_product():
-    tree = ast.parse(Path(proof.__file__).read_text())
-    imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    proofs = [path for path in Path(proof.__file__).parent.glob("*.py") if path.stem.startswith(("proof", "compare"))]
+    allowed = ("skillcore_streams.demo.recount", "skillcore_streams.demo.compare", "skillcore_streams.demo.proof")
 
-    assert {name for name in imported if name.startswith("skillcore")} == {"skillcore_streams.demo.recount"}
+    assert len(proofs) == 7
+    for path in proofs:
+        tree = ast.parse(path.read_text())
+        imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        own = {name for name in imported if name.startswith("skillcore")} - {"skillcore_streams.demo"}
+        assert not [name for name in own if not name.startswith(allowed)], path
 
 
 def test_every_kind_of_garbage_is_bad_in_its_own_way():

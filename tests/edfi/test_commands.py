@@ -42,9 +42,15 @@ class Recorder:
 
 
 @pytest.fixture(autouse=True)
-def _no_kafka(monkeypatch):
+def _no_kafka(monkeypatch, tmp_path):
     for command in ("importing", "send"):
         monkeypatch.setattr(f"skillcore_streams.cli.{command}.Producer", Recorder)
+
+    async def topic_ids(kafka: str, topics: list[str]) -> dict[str, UUID]:
+        return {topic: UUID(int=n) for n, topic in enumerate(topics)}
+
+    monkeypatch.setattr("skillcore_streams.cli.importing.topic_ids", topic_ids)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 def sent(*arguments: str) -> Result:
@@ -56,7 +62,17 @@ def test_import_prints_counts_and_what_had_no_place(tmp_path):
     result = CliRunner().invoke(import_, ["edfi", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert "14 events in" in result.stdout
-    assert "2  students whose school no file names" in result.stdout
+    assert "2  students whose school no attendance names" in result.stdout
+
+
+def test_what_is_left_out_and_what_is_missing_is_told(tmp_path):
+    village(tmp_path, [Marked("1", "Lovelace", "Tardy")])
+    result = CliRunner().invoke(import_, ["edfi", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "Left out, because they are not as Ed-Fi has them: 1 records." in result.stdout
+    assert "StudentSchoolAttendance.xml, record 1: AttendanceEvent/EventDate is not a date" in result.stdout
+    assert "Not in the folder: StaffAssociation, Contact," in result.stdout
+    assert "Lovelace" not in result.stdout
 
 
 def test_tenants_multiply_the_district(tmp_path):

@@ -28,12 +28,12 @@ def village(
     days: Iterable[str] = ("2021-08-23", "2021-08-24", "2021-08-25"),
 ) -> Path:
     """Write the four interchanges and calendar.csv."""
-    orgs = _tag("LocalEducationAgency", LocalEducationAgencyId="1", NameOfInstitution="Village") + "".join(
-        _tag("School", SchoolId=school, NameOfInstitution=f"School {school}", GradeLevel="uri://x#First grade")
+    orgs = tag("LocalEducationAgency", LocalEducationAgencyId="1", NameOfInstitution="Village") + "".join(
+        tag("School", SchoolId=school, NameOfInstitution=f"School {school}", GradeLevel="uri://x#First grade")
         for school in ("11", "12")
     )
     sessions = "".join(
-        _tag(
+        tag(
             "Session",
             SessionName="Fall Semester",
             SchoolYear="2021-2022",
@@ -49,7 +49,7 @@ def village(
     with (folder / "Student.xml").open("w") as file:
         file.write(ROOT.partition("{1}")[0].format("Student"))
         file.writelines(
-            _tag("Student", StudentUniqueId=s, Name=_tag("FirstName", "Ada") + _tag("LastSurname", "Lovelace"))
+            tag("Student", StudentUniqueId=s, Name=tag("FirstName", "Ada") + tag("LastSurname", "Lovelace"))
             for s in students
         )
         file.write("</InterchangeStudent>")
@@ -66,11 +66,11 @@ def write(folder: Path, interchange: str, records: str) -> None:
 
 
 def event(mark: Marked) -> str:
-    attendance = _tag("EventDate", mark.day) + _tag("AttendanceEventCategory", DESCRIPTOR + mark.category)
-    return _tag(
+    attendance = tag("EventDate", mark.day) + tag("AttendanceEventCategory", DESCRIPTOR + mark.category)
+    return tag(
         "StudentSchoolAttendanceEvent",
-        AttendanceEvent=attendance + (_tag("EventDuration", mark.duration) if mark.duration else ""),
-        StudentReference=_tag("StudentIdentity", StudentUniqueId=mark.student),
+        AttendanceEvent=attendance + (tag("EventDuration", mark.duration) if mark.duration else ""),
+        StudentReference=tag("StudentIdentity", StudentUniqueId=mark.student),
         SchoolReference=_school(mark.school),
         **{
             name: value
@@ -80,9 +80,28 @@ def event(mark: Marked) -> str:
     )
 
 
+def student(student: str = "1") -> str:
+    return tag("StudentIdentity", StudentUniqueId=student)
+
+
+def staff(staff: str = "s1") -> str:
+    return tag("StaffIdentity", StaffUniqueId=staff)
+
+
+def offering(course: str = "MATH-01", school: str = "11") -> str:
+    session = tag("SessionIdentity", SessionName="Fall Semester", SchoolYear="2021-2022")
+    return tag("CourseOfferingIdentity", LocalCourseCode=course, SchoolReference=_school(school),
+                SessionReference=session)  # fmt: skip
+
+
+def section(identifier: str = "A", course: str = "MATH-01", school: str = "11") -> str:
+    """A SectionReference's content."""
+    return tag("SectionIdentity", SectionIdentifier=identifier, CourseOfferingReference=offering(course, school))
+
+
 def _school(school: str) -> str:
-    return _tag("SchoolIdentity", SchoolId=school)
+    return tag("SchoolIdentity", SchoolId=school)
 
 
-def _tag(name: str, text: str = "", **children: str) -> str:
-    return f"<{name}>{text}{''.join(_tag(child, value) for child, value in children.items())}</{name}>"
+def tag(name: str, text: str = "", **children: str) -> str:
+    return f"<{name}>{text}{''.join(tag(child, value) for child, value in children.items())}</{name}>"

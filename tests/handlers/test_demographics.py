@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from skillcore_streams.events.demographics import GuardianContactUpdated
 from skillcore_streams.events.fields import Role
 from skillcore_streams.events.rostering import UserCreated, UserRole
-from skillcore_streams.handlers.demographics import DEFAULT_CHANNELS, create_profiles
-from skillcore_streams.queues.notification_delivery import LOW, DeliverNotification
+from skillcore_streams.handlers.demographics import DEFAULT_CHANNELS, create_profiles, update_guardians
+from skillcore_streams.queues.notification_delivery import LOW, NORMAL, DeliverNotification
 from skillcore_streams.runtime import derive_id
 from skillcore_streams.testing import TENANT, HandlerLab, given
 
@@ -109,3 +111,125 @@ async def test_of_one_user_twice_in_a_chunk_the_first_word_counts(lab: HandlerLa
 
     assert await lab.value("select given_name from user_profiles") == "Ada"
     assert len(done.orders) == 1
+
+
+# Guardians ------------------------------------------------------------------------------------------------------------
+
+MOTHER, ANNA, BEN = UUID(int=70), UUID(int=1), UUID(int=2)
+
+
+def guardian(
+    version: int = 1, *students: UUID, custody: str = "joint", id: UUID = MOTHER, tenant: str = TENANT, **more: Any
+) -> GuardianContactUpdated:
+    """A version of a guardian: of Anna when no students are given, with an e-mail address and a telephone."""
+    fields: dict[str, Any] = {
+        "guardian_id": id, "student_ids": list(students or (ANNA,)), "version": version, "email": "mother@lake.edu",
+        "phone": "+15125550101", "relationship": "Mother", "custody": custody, "emergency_order": 1, "language": "es",
+    }
+    return given(GuardianContactUpdated(**fields | more), tenant=tenant, id=f"{id}/{version}/{more}")
+
+
+async def contacts(lab: HandlerLab) -> list[tuple[Any, ...]]:
+    rows = await lab.rows("select channel, address, version, verified from contact_points order by channel")
+    return [tuple(row.values()) for row in rows]
+
+
+async def relations(lab: HandlerLab) -> list[tuple[Any, ...]]:
+    rows = await lab.rows("select student_id, version, custody, current from guardian_students order by student_id")
+    return [tuple(row.values()) for row in rows]
+
+
+async def blocked(lab: HandlerLab) -> list[UUID]:
+    rows = await lab.rows("select student_id from recipient_blocks where blocked order by student_id")
+    return [row["student_id"] for row in rows]
+
+
+async def test_a_guardian_has_students_and_contact_points_to_be_verified(lab: HandlerLab) -> None:
+    first, again = [await lab.run(update_guardians, [guardian(1, BEN, ANNA)]) for _ in range(2)]
+
+    assert await lab.rows("select version, emergency_order, language from guardians") == [
+        {"version": 1, "emergency_order": 1, "language": "es"}
+    ]
+    assert await relations(lab) == [(ANNA, 1, "joint", True), (BEN, 1, "joint", True)]
+    assert await contacts(lab) == [("email", "mother@lake.edu", 1, False), ("sms", "+15125550101", 1, False)]
+    assert await lab.value("select distinct owner from contact_points") == "guardian"
+    [order] = first.orders
+    assert isinstance(order.job, DeliverNotification)
+    assert (order.job.recipient_id, order.job.recipient_role) == (MOTHER, "guardian")
+    assert (order.job.template, order.priority) == ("guardian.verify_contact", NORMAL)
+    assert order.id == derive_id(TENANT, "notification-delivery", "deliver", f"verify_guardian:{MOTHER}:1")
+    assert again.orders == []
+
+
+async def test_only_what_has_changed_must_be_verified_anew(lab: HandlerLab) -> None:
+    await lab.run(update_guardians, [guardian(1)])
+    await lab.execute("update contact_points set verified = true")
+
+    same = await lab.run(update_guardians, [guardian(2, custody="full")])
+    moved = await lab.run(update_guardians, [guardian(3, phone="+15125550199")])
+
+    assert await contacts(lab) == [("email", "mother@lake.edu", 3, True), ("sms", "+15125550199", 3, False)]
+    assert same.orders == []
+    assert len(moved.orders) == 1
+
+
+async def test_an_address_that_the_newest_version_does_not_name_is_gone(lab: HandlerLab) -> None:
+    await lab.run(update_guardians, [guardian(1)])
+
+    done = await lab.run(update_guardians, [guardian(2, email=None, phone=None)])
+
+    assert await contacts(lab) == []
+    assert done.orders == []
+
+
+async def test_contact_points_of_a_user_of_the_same_id_are_not_the_guardian_s(lab: HandlerLab) -> None:
+    await lab.run(create_profiles, [user("parent", id=MOTHER, email="work@lake.edu")])
+
+    await lab.run(update_guardians, [guardian(1), guardian(2, email=None)])
+
+    rows = await lab.rows("select owner, address from contact_points order by owner")
+    assert [tuple(row.values()) for row in rows] == [("guardian", "+15125550101"), ("user", "work@lake.edu")]
+
+
+async def test_restricted_custody_blocks_until_a_later_version_lifts_it(lab: HandlerLab) -> None:
+    seen = []
+    for event in (
+        guardian(1, ANNA, BEN), guardian(2, ANNA, custody="restricted"), guardian(3, BEN),  # says nothing of Anna
+        guardian(4, ANNA, custody="full"), guardian(5, ANNA, BEN, custody="restricted"),
+    ):
+        await lab.run(update_guardians, [event])
+        seen.append(await blocked(lab))
+
+    assert seen == [[], [ANNA], [ANNA], [], [ANNA, BEN]]
+
+
+VERSIONS = [
+    guardian(1, ANNA, BEN, custody="restricted"), guardian(2, ANNA, email=None), guardian(3, BEN, phone="+15125550199"),
+    guardian(4, BEN, custody="restricted", email="new@lake.edu"),
+]
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one chunk", "chunks of one"])
+async def test_versions_of_a_guardian_end_the_same_in_any_order(lab: HandlerLab, together: bool) -> None:
+    ends = set()
+    for n, order in enumerate(permutations(VERSIONS)):
+        await lab.execute("delete from contact_points; delete from guardians")
+        await lab.execute("delete from guardian_students; delete from recipient_blocks")
+        for chunk in [[*order, order[0]]] if together else [[event] for event in (*order, order[0])]:
+            await lab.run(update_guardians, [given(event, id=f"{n}/{event.version}") for event in chunk])
+        ends.add(str((await contacts(lab), await relations(lab), await blocked(lab))))
+
+    assert await relations(lab) == [(ANNA, 2, "joint", False), (BEN, 4, "restricted", True)]
+    assert await blocked(lab) == [BEN]
+    assert len(ends) == 1
+
+
+async def test_guardians_of_two_tenants_in_one_chunk_are_two(lab: HandlerLab) -> None:
+    done = await lab.run(update_guardians, [
+        guardian(1, tenant="east", custody="restricted"), guardian(2, tenant="west", email=None),
+    ])
+
+    rows = await lab.rows("select tenant_id, version from guardians order by 1")
+    assert [tuple(row.values()) for row in rows] == [("east", 1), ("west", 2)]
+    assert await lab.value("select array_agg(tenant_id) from recipient_blocks") == ["east"]
+    assert [order.meta.tenant for order in done.orders] == ["east", "west"]

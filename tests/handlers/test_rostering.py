@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from skillcore_streams.events.chat import ChatMemberJoined
-from skillcore_streams.handlers.rostering import CODES, SYSTEM, create_school, create_session, enroll_students
+from skillcore_streams.events.chat import ChatMemberJoined, ChatRoomCreated, RoomPolicy
+from skillcore_streams.handlers.rostering import (
+    BY_POINTS,
+    CODES,
+    SYSTEM,
+    assign_teacher,
+    create_class,
+    create_school,
+    create_session,
+    enroll_students,
+)
 from skillcore_streams.queues.attendance_aggregation import SOON, SchoolYear, StudentYear
-from skillcore_streams.queues.compliance_reporting import AcknowledgeAccommodations
+from skillcore_streams.queues.compliance_reporting import AcknowledgeAccommodations, AcknowledgeInClass
 from skillcore_streams.queues.grade_processing import OpenWork
 from skillcore_streams.queues.notification_delivery import LOW, NORMAL, DeliverNotification
 from skillcore_streams.runtime import derive_id
 from skillcore_streams.testing import NOW, TENANT, HandlerLab, given
-from tests.handlers.village import DAYS, OTHER_SCHOOL, SCHOOL, STUDENT, enrolment, school, session
-
-CLASS = UUID(int=300)
+from tests.handlers.village import (
+    CLASS,
+    DAYS,
+    OTHER_SCHOOL,
+    SCHOOL,
+    STUDENT,
+    TEACHER,
+    TEMPLATE,
+    enrolment,
+    school,
+    school_class,
+    session,
+    teacher,
+    weighed,
+)
 
 
 async def calendar(lab: HandlerLab, of: UUID = SCHOOL) -> list[tuple[date, int]]:
@@ -198,3 +220,115 @@ async def test_an_enrolment_in_a_class_joins_its_room_gets_its_work_and_tells_it
     assert (notice.job.recipient_id, notice.job.recipient_role) == (CLASS, "staff_of")
     assert (notice.priority, notice.job.template) == (NORMAL, "roster.student_enrolled")
     assert notice.id == derive_id(TENANT, "notification-delivery", "deliver", f"enrolled:{event.enrollment_id}")
+
+
+# Classes --------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_class_begins_with_its_school_s_scheme_and_a_room(lab: HandlerLab) -> None:
+    await weighed(lab, method="percentages", missing_policy="floor50")
+
+    done = await lab.run(create_class, school_class())
+
+    assert await lab.value("select title from classes where class_id = $1", CLASS) == "Algebra"
+    [scheme] = await lab.rows("select version, method, missing_policy, categories from grading_schemes")
+    assert (scheme["version"], scheme["method"], scheme["missing_policy"]) == (0, "percentages", "floor50")
+    assert json.loads(scheme["categories"]) == json.loads(TEMPLATE)
+    [room] = done.published
+    assert isinstance(room, ChatRoomCreated)
+    assert (room.room_id, room.kind, room.class_id, room.created_by) == (derive_id(CLASS), "class", CLASS, SYSTEM)
+    assert (room.member_ids, room.name) == ([TEACHER], "Algebra")
+    assert room.policy == RoomPolicy(student_dm=False, staff_required=True)
+    assert done.orders == []
+
+
+async def test_without_a_template_every_point_of_a_class_counts_alike(lab: HandlerLab) -> None:
+    await weighed(lab)
+
+    await lab.run(create_class, school_class(school=OTHER_SCHOOL))
+
+    assert json.loads(await lab.value("select categories from grading_schemes")) == json.loads(BY_POINTS)
+
+
+async def test_a_class_that_is_there_already_stays_with_its_scheme_and_its_room(lab: HandlerLab) -> None:
+    await lab.run(create_class, school_class())
+    await lab.execute("update classes set version = 2, title = 'Geometry'")
+    await weighed(lab)
+
+    done = await lab.run(create_class, given(school_class(), id="again"))
+
+    assert done.published == []
+    assert await lab.value("select title from classes") == "Geometry"
+    assert json.loads(await lab.value("select categories from grading_schemes")) == json.loads(BY_POINTS)
+
+
+# Teachers -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("newer_first", [True, False])
+async def test_of_two_words_on_a_teacher_the_newer_stays(lab: HandlerLab, newer_first: bool) -> None:
+    older, newer = given(teacher(role="substitute"), at=NOW - timedelta(days=1)), given(teacher(), at=NOW)
+
+    for event in (newer, older) if newer_first else (older, newer):
+        await lab.run(assign_teacher, event)
+
+    assert await lab.rows("select teacher_id, class_id, role, end_date from class_staff") == [
+        {"teacher_id": TEACHER, "class_id": CLASS, "role": "primary", "end_date": None}
+    ]
+
+
+@pytest.mark.parametrize(("as_what", "joins_as"), [("primary", "teacher"), ("co_teacher", "teacher"), ("aide", "aide")])
+async def test_a_teacher_joins_the_room_and_hears_of_the_class(lab: HandlerLab, as_what: str, joins_as: str) -> None:
+    event = teacher(role=as_what, begin_date=DAYS[3])
+
+    done = await lab.run(assign_teacher, event)
+
+    [joined] = done.published
+    assert isinstance(joined, ChatMemberJoined)
+    assert (joined.room_id, joined.user_id, joined.role) == (derive_id(CLASS), TEACHER, joins_as)
+    assert joined.joined_at == datetime(2021, 9, 9, tzinfo=UTC)
+    [order] = done.orders_of(DeliverNotification)
+    assert isinstance(order.job, DeliverNotification)
+    assert (order.job.recipient_id, order.job.recipient_role, order.priority) == (TEACHER, "user", NORMAL)
+    assert order.id == derive_id(TENANT, "notification-delivery", "deliver", f"assigned:{event.assignment_id}")
+
+
+async def test_an_assignment_of_the_past_is_kept_and_nobody_is_told(lab: HandlerLab) -> None:
+    done = await lab.run(assign_teacher, teacher(end_date=DAYS[9]))
+
+    assert await lab.value("select end_date from class_staff") == DAYS[9]
+    assert (done.published, done.enqueued) == ([], [AcknowledgeInClass(class_id=CLASS)])
+
+
+async def test_the_class_s_accommodations_are_asked_about_anew_when_its_teachers_change(lab: HandlerLab) -> None:
+    done = await lab.run(assign_teacher, teacher(begin_date=DAYS[5]))
+
+    [order] = done.orders_of(AcknowledgeInClass)
+    assert order.job == AcknowledgeInClass(class_id=CLASS)
+    assert (order.delay, order.coalesce is None) == (SOON, False)
+
+
+async def test_a_teacher_who_changes_class_has_both_asked_about(lab: HandlerLab) -> None:
+    first = teacher(begin_date=DAYS[5])
+    await lab.run(assign_teacher, first)
+    moved = given(first.model_copy(update={"class_id": UUID(int=301)}), at=first.meta.time + timedelta(hours=1))
+
+    done = await lab.run(assign_teacher, moved)
+
+    assert {o.job.class_id for o in done.orders_of(AcknowledgeInClass)} == {CLASS, UUID(int=301)}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("who", ["student", "teacher"])
+async def test_who_comes_next_week_is_of_the_room_from_now_on(lab: HandlerLab, who: str) -> None:
+    """The door refuses events that speak of the future."""
+    lab.now = datetime(2021, 9, 1, 15, tzinfo=UTC)
+    coming = (
+        (enroll_students, [given(enrolment(DAYS[3], class_id=CLASS), at=lab.now)]) if who == "student"
+        else (assign_teacher, given(teacher(begin_date=DAYS[3]), at=lab.now))
+    )
+
+    done = await lab.run(*coming)
+    await lab.deliver_published()
+
+    [joined] = [e for e in done.published if isinstance(e, ChatMemberJoined)]
+    assert joined.joined_at == lab.now

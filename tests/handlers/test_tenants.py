@@ -5,28 +5,49 @@ from __future__ import annotations
 from itertools import zip_longest
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from skillcore_streams.events.rostering import UserCreated, UserRole
 from skillcore_streams.runtime import Event
 from skillcore_streams.testing import HandlerLab, given, rolled_back
+from tests.handlers.plans import a_plan, teaches
 from tests.handlers.village import (
+    CLASS,
     DAYS,
     SCHOOL,
     STUDENT,
+    TEACHER,
+    assignment,
     class_mark,
     correction,
     enrolment,
+    grade,
     mark,
     school,
+    school_class,
     session,
+    teacher,
 )
 
 SEEDS = range(5)
 
 OF_THE_RUNTIME = {"event", "job", "dead_letter"}
 """Tables that tell who a message was from; every message adds to them."""
+
+ELSEWHERE = {
+    "archive_manifests", "archive_parts", "archives", "behavior_incidents", "channel_status", "compliance_register",
+    "consents", "consents_history", "device_tokens", "email_bounces", "ferpa_access_log", "ferpa_disclosures",
+    "legal_holds", "notification_deliveries", "notification_escalations", "notification_stats_daily", "push_receipts",
+    "registrar_tasks", "report_artifacts", "reports", "risk_models", "suppression_list",
+}
+"""Tables that these terms do not reach: test_each_handler.py looks at what writes them, one handler at a time."""
+
+LATER = {
+    "grading_templates", "grading_period_locks",  # what a school sets by itself; GradingPeriodClosed
+}
+"""Tables that no handler writes yet."""
 
 KEYS = """
     select c.relname as table, k.contype as kind, a.attname as first
@@ -55,10 +76,16 @@ def a_term(tenant: str, seed: int) -> list[Event]:
         given_name=f"given {seed}", family_name="family", email=f"{seed}@example.org", status="active",
     )
     begin = rnd.randint(0, 3)
+    work = [assignment(n, rnd.choice([5, 10, 50]), tenant=tenant) for n in range(4)]
+    grades = [grade(n, rnd.randint(0, 9), student=UUID(int=who), tenant=tenant) for n in range(4) for who in (1, 2)]
+    regraded = [grade(n, rnd.randint(0, 9), hour=15, tenant=tenant) for n in rnd.sample(range(4), 2)]
     return [
         school(tenant=tenant, name=f"Lakeside {seed}"), session(DAYS[begin:], tenant=tenant),
-        enrolment(DAYS[begin], tenant=tenant), given(user, tenant=tenant), *marks, *run, *sections,
+        school_class(tenant=tenant), teacher(tenant=tenant), enrolment(DAYS[begin], tenant=tenant, class_id=CLASS),
+        *work, enrolment(DAYS[begin], tenant=tenant), given(user, tenant=tenant), *marks, *run, *sections,
         *(correction(m, rnd.choice(["absent_excused", "absent_unexcused", "present"])) for m in corrected),
+        *a_plan(tenant, seed),
+        *grades, *regraded,
     ]
 
 
@@ -67,12 +94,18 @@ async def rows_of(lab: HandlerLab, tenant: str) -> dict[str, list[str]]:
     found = {}
     for table in tables:
         if table not in OF_THE_RUNTIME:
-            rows = await lab.rows(f"select to_jsonb(t)::text as row from {table} t where tenant_id = $1", tenant)
+            # When a row was written is no part of what was said.
+            rows = await lab.rows(
+                f"select (to_jsonb(t) - 'written')::text as row from {table} t where tenant_id = $1", tenant
+            )
             found[table] = sorted(row["row"] for row in rows)
     return found
 
 
 async def said(lab: HandlerLab, events: list[Event]) -> None:
+    lab.leave("notification-delivery", "report-generation")  # a letter says what stands when it is written
+    for tenant in sorted({event.meta.tenant for event in events}):
+        await teaches(lab, TEACHER, tenant=tenant)
     await lab.deliver(events)
     await lab.settle()
 
@@ -98,7 +131,8 @@ async def test_the_terms_of_these_tests_touch_every_table(lab: HandlerLab) -> No
         await said(lab, a_term(f"tenant {seed}", seed))
     written = [await rows_of(lab, f"tenant {seed}") for seed in SEEDS]
 
-    assert [table for table in written[0] if not any(rows[table] for rows in written)] == []
+    untouched = {table for table in written[0] if not any(rows[table] for rows in written)}
+    assert untouched == ELSEWHERE | LATER
 
 
 @pytest.mark.parametrize("seed", SEEDS)

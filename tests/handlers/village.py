@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from skillcore_streams.events.attendance import AttendanceCorrected, AttendanceMarked, Category
-from skillcore_streams.events.rostering import AcademicSessionCreated, SchoolCreated, StudentEnrolled
+from skillcore_streams.events.gradebook import AssignmentCreated, GradeUpdated
+from skillcore_streams.events.rostering import (
+    AcademicSessionCreated,
+    ClassCreated,
+    SchoolCreated,
+    StudentEnrolled,
+    TeacherAssigned,
+)
 from skillcore_streams.runtime.messages import Event, derive_id
 from skillcore_streams.testing import TENANT, HandlerLab, given
 
@@ -104,8 +113,8 @@ def enrolment(
 ) -> StudentEnrolled:
     """A student entered a school."""
     fields: dict[str, Any] = {
-        "enrollment_id": derive_id("enrollment", student, school, begin), "student_id": student, "school_id": school,
-        "begin_date": begin, "grade_level": "07", "role": "student",
+        "enrollment_id": derive_id("enrollment", student, more.get("class_id", school), begin), "student_id": student,
+        "school_id": school, "begin_date": begin, "grade_level": "07", "role": "student",
     }
     return given(StudentEnrolled(**fields | more), tenant=tenant, id=id)
 
@@ -132,5 +141,91 @@ async def year_to_date(lab: HandlerLab, student: UUID = STUDENT, year: str = YEA
         """select days_enrolled, days_absent, rate::text, as_of from student_attendance_ytd
             where student_id = $1 and school_year = $2""",
         student, year,
+    )
+    return tuple(row.values())
+
+
+# A class and its gradebook --------------------------------------------------------------------------------------------
+
+CLASS = UUID(int=300)
+HOMEWORK, TESTS, PROJECTS = UUID(int=401), UUID(int=402), UUID(int=403)
+
+TEMPLATE = json.dumps([
+    {"id": str(HOMEWORK), "name": "Homework", "weight": "30", "drop_lowest": 1},
+    {"id": str(TESTS), "name": "Tests", "weight": "60"},
+    {"id": str(PROJECTS), "name": "Projects", "weight": "10", "drop_highest": 1},
+])
+"""Categories of a school that weighs them."""
+
+
+def school_class(id: UUID = CLASS, *, school: UUID = SCHOOL, tenant: str = TENANT, **more: Any) -> ClassCreated:
+    """A class of the school."""
+    fields: dict[str, Any] = {
+        "class_id": id, "sourced_id": str(id.int), "course_id": UUID(int=500), "school_id": school,
+        "term_ids": [UUID(int=600)], "title": "Algebra", "class_type": "scheduled", "periods": ["1"], "grades": ["07"],
+        "teacher_ids": [TEACHER],
+    }
+    return given(ClassCreated(**fields | more), tenant=tenant, at=at(FIRST, 6), id=f"class/{id}")
+
+
+def teacher(id: UUID = TEACHER, *, class_id: UUID = CLASS, tenant: str = TENANT, **more: Any) -> TeacherAssigned:
+    """A teacher of the class."""
+    fields: dict[str, Any] = {
+        "assignment_id": derive_id("teaches", id, class_id), "teacher_id": id, "class_id": class_id, "role": "primary",
+        "begin_date": FIRST,
+    }
+    return given(TeacherAssigned(**fields | more), tenant=tenant, at=at(FIRST, 6))
+
+
+def assignment(
+    n: int, points: object = 10, category: UUID = HOMEWORK, *, class_id: UUID = CLASS, tenant: str = TENANT,
+    said: datetime | None = None, id: str | None = None, **more: Any,
+) -> AssignmentCreated:
+    """The n-th assignment of the class, given on DAYS[n] and due two school days later."""
+    fields: dict[str, Any] = {
+        "assignment_id": assignment_id(n, class_id), "class_id": class_id, "category_id": category, "title": f"No. {n}",
+        "points_possible": Decimal(str(points)), "due_at": at(DAYS[n + 2], 20), "assigned_on": DAYS[n],
+        "grading_type": "points", "extra_credit": False, "omit_from_final": False, "published": True,
+    }
+    made = AssignmentCreated(**fields | more)
+    return given(made, tenant=tenant, at=said or at(DAYS[n], 7), id=id or f"assignment/{class_id}/{n}")
+
+
+def assignment_id(n: int, class_id: UUID = CLASS) -> UUID:
+    """The id of the n-th assignment of the class."""
+    return derive_id("assignment", class_id, n)
+
+
+def grade(
+    n: int, score: object = None, *, student: UUID = STUDENT, class_id: UUID = CLASS, tenant: str = TENANT,
+    day: int | None = None, hour: int = 12, points: object = 10, id: str | None = None, **more: Any,
+) -> GradeUpdated:
+    """What the student was given for the n-th assignment, at that hour of a day: DAYS[n + 3] unless said otherwise."""
+    when = at(DAYS[n + 3 if day is None else day], hour)
+    fields: dict[str, Any] = {
+        "grade_id": derive_id("grade", class_id, student, n), "assignment_id": assignment_id(n, class_id),
+        "class_id": class_id, "student_id": student, "score": None if score is None else Decimal(str(score)),
+        "points_possible": Decimal(str(points)), "excused": False, "missing": False, "late": False, "posted": True,
+        "graded_at": when,
+    }
+    made = GradeUpdated(**fields | more)
+    name = id or str(derive_id(class_id, student, n, score, when, *map(str, more.values())))
+    return given(made, tenant=tenant, at=made.graded_at, id=name)
+
+
+async def weighed(lab: HandlerLab, categories: str = TEMPLATE, *, tenant: str = TENANT, **columns: str) -> None:
+    """The school's template says how its new classes are graded."""
+    await lab.execute(
+        "insert into grading_templates values ($1, $2, $3, $4, $5)", tenant, SCHOOL,
+        columns.get("method", "points"), columns.get("missing_policy", "zero"), categories,
+    )
+
+
+async def class_grade(lab: HandlerLab, student: UUID = STUDENT, class_id: UUID = CLASS) -> tuple[Any, ...]:
+    """(current score, final score, letter) of the student, scores with two places."""
+    [row] = await lab.rows(
+        """select round(current_score, 2)::text, round(final_score, 2)::text as final, letter from student_class_grades
+            where student_id = $1 and class_id = $2""",
+        student, class_id,
     )
     return tuple(row.values())

@@ -39,8 +39,13 @@ async def lab(core_dsn: str) -> AsyncIterator[Lab]:
     """An empty core database and a core on it. Time stands still; sleeping is noted and costs nothing."""
     postgres = Postgres(core_dsn, name="tests")
     async with postgres.transaction() as db:
-        for table in ("progress", "inbox", "outbox", "outbox_lease", "dead_letter", "job", "effect"):
+        for table in (
+            "progress", "inbox", "outbox", "outbox_lease", "dead_letter", "effect", "job", "job_seen", "level", "ready",
+            "later", "lease", "suspect", "finished", "attempt", "hold", "dedup", "job_log", "job_progress",
+            "job_result", "dead_letter_notice", "operator_action", "queue",
+        ):
             await db.execute(f"delete from {table}")
+        await db.execute("update backlog set counted_at = '-infinity', took = 0, figures = '{}'")
         await db.execute("alter table event disable trigger user")
         await db.execute("delete from event")
         await db.execute("alter table event enable trigger user")

@@ -101,8 +101,8 @@ async def test_a_failed_call_becomes_a_job_and_the_others_commit(lab: Lab) -> No
     await deliver(chunk([record(n) for n in range(6)]), lab.core)
 
     assert sorted(await effects(lab)) == sorted([0, 1, 2, 4, 5, 0, 1, 2, 3, 4, 5])
-    [job] = await lab.rows("select queue, kind, attempts, state, errors from job")
-    assert (job["queue"], job["kind"], job["attempts"], job["state"]) == ("handler-calls", "tests.picky", 1, "waiting")
+    [job] = await lab.rows("select queue, kind, attempts, state, errors from job_now")
+    assert (job["queue"], job["kind"], job["attempts"], job["state"]) == ("handler-calls", "tests.picky", 1, "delayed")
     assert "child" not in job["errors"]
 
 
@@ -118,7 +118,7 @@ async def test_a_batch_handler_is_bisected_until_the_culprits_stand_alone(lab: L
     await deliver(chunk([record(n) for n in range(40)]), lab.core)
 
     assert await effects(lab) == [n for n in range(40) if n not in (7, 30)]
-    assert await lab.value("select count(*) from job") == 2
+    assert await lab.value("select count(*) from job_now") == 2
 
 
 async def test_more_failures_than_savepoints_commit_in_smaller_parts(lab: Lab) -> None:
@@ -132,7 +132,7 @@ async def test_more_failures_than_savepoints_commit_in_smaller_parts(lab: Lab) -
     await deliver(chunk([record(n) for n in range(160)]), lab.core)
 
     assert await effects(lab) == [n for n in range(160) if n % 4]
-    assert await lab.value("select count(*) from job") == 40
+    assert await lab.value("select count(*) from job_now") == 40
     assert await lab.next_offset() == 160
 
 
@@ -178,7 +178,7 @@ async def test_an_event_too_large_for_its_topic_is_the_handler_s_failure(lab: La
     await deliver(chunk([record(0)]), lab.core)
 
     assert "1048" in await lab.value("select reason from dead_letter where kind = 'call'")
-    assert await lab.value("select count(*) from outbox") == 0
+    assert await lab.value("select count(*) from outbox where topic not like '%.dlq'") == 0
 
 
 async def test_infrastructure_errors_repeat_the_chunk_and_blame_nobody(lab: Lab) -> None:
@@ -196,7 +196,7 @@ async def test_infrastructure_errors_repeat_the_chunk_and_blame_nobody(lab: Lab)
     await deliver(chunk([record(0)]), lab.core)
 
     assert await effects(lab) == [0]
-    assert await lab.value("select count(*) from job") == 0
+    assert await lab.value("select count(*) from job_now") == 0
 
 
 async def test_a_commit_whose_answer_was_lost_is_resolved_by_the_fence(lab: Lab) -> None:
@@ -263,7 +263,7 @@ async def test_held_calls_of_a_key_queue_behind_the_failed_one(lab: Lab) -> None
     await deliver(chunk([record(3, anna, n=3), record(4, ben, n=4)]), lab.core)
 
     assert await effects(lab) == [1, 4]
-    rows = await lab.rows("select hold_seq, attempts from job order by hold_seq")
+    rows = await lab.rows("select hold_seq, attempts from job_now order by hold_seq")
     assert rows == [{"hold_seq": 0, "attempts": 1}, {"hold_seq": 2, "attempts": 0}, {"hold_seq": 3, "attempts": 0}]
 
 
@@ -279,7 +279,7 @@ async def test_permanent_errors_go_to_the_dead_letters_at_once(lab: Lab) -> None
     assert letter["kind"] == "call"
     assert letter["handler"] == "tests.never"
     assert letter["reason"] == "PermanentError: weights must add up to 100"
-    assert await lab.value("select state from job") == "failed"
+    assert await lab.value("select state from job_now") == "failed"
 
 
 async def test_not_yet_waits_without_spending_an_attempt(lab: Lab) -> None:
@@ -290,7 +290,7 @@ async def test_not_yet_waits_without_spending_an_attempt(lab: Lab) -> None:
 
     await deliver(chunk([record(0)]), lab.core)
 
-    assert await lab.rows("select attempts, state from job") == [{"attempts": 0, "state": "waiting"}]
+    assert await lab.rows("select attempts, state from job_now") == [{"attempts": 0, "state": "delayed"}]
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), asyncio.CancelledError(), GeneratorExit(), RecursionError()])
@@ -302,7 +302,7 @@ async def test_whatever_a_handler_raises_is_a_failed_call(lab: Lab, error: BaseE
 
     await deliver(chunk([record(0)]), lab.core)
 
-    assert await lab.value("select count(*) from job") == 1
+    assert await lab.value("select count(*) from job_now") == 1
     assert await lab.next_offset() == 1
 
 
@@ -327,7 +327,7 @@ async def test_the_flood_guard_pauses_and_commits_nothing_until_a_probe_passes(l
         await deliver(chunk([record(n + i) for i in range(40)]), lab.core)
 
     assert 30.0 in lab.slept
-    assert await lab.value("select count(*) from job") < 200
+    assert await lab.value("select count(*) from job_now") < 200
     assert await lab.next_offset() == 240
     assert lab.core.paused == {}
 
@@ -351,7 +351,7 @@ async def test_not_yet_does_not_trip_the_flood_guard(lab: Lab) -> None:
         await deliver(chunk([record(n + i) for i in range(40)]), lab.core)
 
     assert lab.slept == []
-    assert await lab.value("select count(*) from job") == 240
+    assert await lab.value("select count(*) from job_now") == 240
 
 
 async def test_after_three_claims_without_progress_records_go_one_by_one(lab: Lab) -> None:
@@ -393,7 +393,7 @@ async def test_a_record_that_killed_three_workers_has_its_calls_turned_into_jobs
     await deliver(chunk([record(0), record(1)], first=True), lab.core)
 
     assert await effects(lab) == [1]
-    assert await lab.rows("select kind, attempts from job") == [{"kind": "tests.note", "attempts": 0}]
+    assert await lab.rows("select kind, attempts from job_now") == [{"kind": "tests.note", "attempts": 0}]
 
 
 async def test_a_record_that_cannot_be_stored_is_parked_and_stops_nothing(lab: Lab) -> None:

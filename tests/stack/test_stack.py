@@ -12,14 +12,19 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
+import aiohttp
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from redis.asyncio import Redis
 
 from skillcore_streams.adapters.kafka_admin import apply
+from skillcore_streams.adapters.providers import Http, connect
+from skillcore_streams.adapters.s3 import S3Store
 from skillcore_streams.config import Settings
+from skillcore_streams.runtime import providers
 from skillcore_streams.stack import Stack, StackError, Unavailable, temporary
 from skillcore_streams.stack.postgres import home_for
 from skillcore_streams.stack.service import born, wait_until
@@ -104,7 +109,7 @@ def test_ports_lie_below_those_of_outgoing_connections(shared: Stack) -> None:
     assert all(service.address.startswith("127.0.0.1:") for service in shared.status())
 
 
-@pytest.mark.parametrize("name", ["kafka", "postgres", "redis"])
+@pytest.mark.parametrize("name", ["kafka", "postgres", "redis", "providers", "s3"])
 def test_up_brings_back_only_what_was_killed(shared: Stack, name: str) -> None:
     before = pids(shared)
 
@@ -159,7 +164,7 @@ def test_a_pid_that_belongs_to_somebody_else_is_left_alone(shared: Stack) -> Non
 
 
 def test_an_unknown_service_is_named_with_those_there_are(shared: Stack) -> None:
-    with pytest.raises(StackError, match="no service zookeeper; there are kafka, postgres, redis"):
+    with pytest.raises(StackError, match="no service zookeeper; there are kafka, postgres, redis, providers, s3"):
         shared.kill("zookeeper")
 
 
@@ -250,7 +255,7 @@ def test_two_ups_at_once_start_one_of_each(folder: Path) -> None:
 
     assert [process.returncode for process in both] == [0, 0]
     assert sum("waiting for it" in text for text in said) == 1
-    assert len([s for text in said for s in text.splitlines() if "answers on" in s]) == 3
+    assert len([s for text in said for s in text.splitlines() if "answers on" in s]) == len(stack.status())
 
 
 def test_the_next_run_clears_away_what_a_killed_run_left(folder: Path) -> None:
@@ -369,3 +374,48 @@ def test_the_commands_speak_json_and_shell(folder: Path) -> None:
     assert {s["state"] for s in json.loads(skillcore("stack", "status", "--json"))} == {"running"}
     assert "stopped in" in skillcore("stack", "down")
     skillcore("stack", "down")
+
+
+async def test_the_providers_of_the_stack_are_stand_ins_and_say_so(shared: Stack) -> None:
+    """Env makes a worker talk to them; the inbox shows what came; a switch makes one fail as real ones do."""
+    kinds = {service.name: service.kind for service in shared.status()}
+    settings = Settings(**{name.removeprefix("SKILLCORE_").lower(): value for name, value in shared.env().items()})
+    http = Http()
+    line = connect(settings, http).email
+    assert line is not None
+    inbox = f"http://{next(s.address for s in shared.status() if s.name == 'providers')}"
+
+    first = await line.sender.send(providers.Mail("ada@lake.example", "Hello <you>", "text", None, UUID(int=1)))
+    async with aiohttp.ClientSession() as session:
+        page = await (await session.get(inbox)).text()
+        await session.post(f"{inbox}/switch/sendgrid", json={"mode": "unavailable", "times": 1})
+        second = await line.sender.send(providers.Mail("ada@lake.example", "Hello", "text", None, UUID(int=2)))
+        wrong = await session.post(f"{inbox}/switch/sendgrid", json={"mode": "teapot"})
+    third = await line.sender.send(providers.Mail("ada@lake.example", "Hello", "text", None, UUID(int=3)))
+    await http.close()
+
+    assert "not the real ones" in kinds["providers"]
+    assert "not S3" in kinds["s3"]
+    assert isinstance(first, providers.Sent)
+    assert second == providers.Unavailable("503")
+    assert isinstance(third, providers.Sent)
+    assert wrong.status == 400
+    assert "ada@lake.example" in page
+    assert "Hello &lt;you&gt;" in page
+
+
+async def test_the_stack_s_s3_has_the_bucket_that_a_worker_keeps_files_in(shared: Stack) -> None:
+    env = shared.env()
+    store = S3Store(
+        env["SKILLCORE_S3_BUCKET"], url=env["SKILLCORE_S3_URL"], access_key=env["SKILLCORE_S3_ACCESS_KEY"],
+        secret_key=env["SKILLCORE_S3_SECRET_KEY"],
+    )
+    try:
+        assert await store.read(await store.put("a", b"bytes", "text/plain")) == b"bytes"
+    finally:
+        await store.close()
+
+
+def test_env_names_only_settings_that_exist(shared: Stack) -> None:
+    """A worker refuses to start with a SKILLCORE_ name it does not know."""
+    assert {name.removeprefix("SKILLCORE_").lower() for name in shared.env()} <= set(Settings.model_fields)

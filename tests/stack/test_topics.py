@@ -47,6 +47,16 @@ def names(settings: Settings) -> list[str]:
     return [topic.name for topic in Declaration.read(settings.topics_file).topics_for("local")]
 
 
+def test_only_workers_with_a_table_need_its_changelog() -> None:
+    needed = {
+        role: {topic.name for topic in DECLARED.topics_for("local", app_id=f"skillcore-{role}", roles={role})}
+        for role in ("events", "tables")
+    }
+
+    assert "skillcore-tables-attendance-changelog" in needed["tables"]
+    assert not any("changelog" in name for name in needed["events"])
+
+
 async def test_apply_creates_everything_and_check_agrees(settings: Settings) -> None:
     (missing,) = await check(settings)
     assert missing.startswith("Missing: ")
@@ -54,7 +64,7 @@ async def test_apply_creates_everything_and_check_agrees(settings: Settings) -> 
 
     done = await apply(settings, "local")
 
-    assert (len(done.created), done.unchanged, done.problems) == (38, 0, [])
+    assert (len(done.created), done.unchanged, done.problems) == (39, 0, [])
     assert await check(settings) == []
 
 
@@ -63,7 +73,7 @@ async def test_a_second_apply_creates_nothing(settings: Settings) -> None:
 
     done = await apply(settings, "local")
 
-    assert (done.created, done.unchanged, done.problems) == ([], 38, [])
+    assert (done.created, done.unchanged, done.problems) == ([], 39, [])
 
 
 async def test_what_exists_and_differs_is_said_and_left_alone(settings: Settings) -> None:
@@ -73,7 +83,7 @@ async def test_what_exists_and_differs_is_said_and_left_alone(settings: Settings
 
     done = await apply(settings, "local")
 
-    assert len(done.created) == 36
+    assert len(done.created) == 37
     said = "\n".join(done.problems)
     assert f"{chat} has 2 partitions, topics.yaml says 4" in said
     assert f"--alter --topic {chat} --partitions 4" in said
@@ -87,7 +97,7 @@ async def test_production_needs_three_brokers_and_says_so(settings: Settings) ->
     done = await apply(settings, "production")
 
     assert done.created == []
-    assert len(done.problems) == 38
+    assert len(done.problems) == 39
     assert "replication factor" in done.problems[0].lower()
 
 
@@ -124,7 +134,7 @@ async def test_the_in_memory_broker_makes_topics_its_own_way() -> None:
 
         done = await apply(settings, "local")
 
-        assert (len(done.created), done.problems) == (38, [])
+        assert (len(done.created), done.problems) == (39, [])
         assert await check(settings) == []
 
 

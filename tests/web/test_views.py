@@ -29,7 +29,12 @@ def test_health_answers_as_the_seed_did(worker: RunningWorker) -> None:
 
 
 def test_health_events_has_the_seed_s_shape(worker: RunningWorker) -> None:
-    until(lambda: json.loads(worker.get("/health/events")[1])["streams"]["domain-events"]["pending"] == 0, 20)
+    def settled() -> bool:
+        """All is processed, and a heartbeat has said who has the partitions."""
+        said = json.loads(worker.get("/health/events")[1])["streams"]["domain-events"]
+        return said["pending"] == 0 and said["consumerGroups"][0]["consumers"] > 0
+
+    until(settled, 20)
     status, text = worker.get("/health/events")
     body = json.loads(text)
     stream = body["streams"]["domain-events"]
