@@ -452,19 +452,30 @@ async def rolled_back(dsn: str) -> AsyncIterator[HandlerLab]:
     @asynccontextmanager
     async def transaction() -> AsyncIterator[Connection]:
         async with turn:
-            await raw.execute("savepoint lab")
+            await raw.execute("release savepoint lab; savepoint lab")  # the end of the one before, in one round trip
             try:
                 yield Connection(raw)
             except BaseException:
-                await raw.execute("rollback to savepoint lab; release savepoint lab")
+                await raw.execute("rollback to savepoint lab")
                 raise
-            await raw.execute("release savepoint lab")
 
     try:
-        await raw.execute("begin")
+        await raw.execute("begin; savepoint lab")
         yield HandlerLab(transaction)
     finally:
         await raw.close()
+
+
+@asynccontextmanager
+async def undone(lab: HandlerLab) -> AsyncIterator[HandlerLab]:
+    """What happens in this block to a lab that is `rolled_back` is undone at its end; what was before it stays."""
+    async with lab.transaction() as db:
+        await db.execute("savepoint before; savepoint lab")
+    try:
+        yield lab
+    finally:
+        async with lab.transaction() as db:
+            await db.execute("rollback to savepoint before")
 
 
 @asynccontextmanager

@@ -210,12 +210,13 @@ end $$;
 
 -- Claim up to `want` jobs of a queue, in order of priority, then of tag; with a lease for each. Everything that limits a
 -- queue is decided here, under the lock of its row: pause, jobs running over all workers, starts in a window of time.
+-- `stamp` becomes the token of the leases. The claimer chooses it: if the answer gets lost, it can give them back by it.
 --
 -- How `head` moves: `next_head` is a value of `v` that was committed before `next_xid` was taken. Whoever got its
 -- transaction id later read that `v` or a later one, and writes above it; whoever got it earlier has ended once
 -- `next_xid` lies behind all running transactions. If then nothing is left below, nothing will ever be.
 create function claim_jobs(q text, want int, claimer text, lease_seconds float8, max_running int, rate int,
-                           rate_seconds float8)
+                           rate_seconds float8, stamp uuid)
 returns table (id uuid, token uuid, tenant_id text, kind text, payload text, attempts int, max_attempts int,
                options jsonb, expired boolean, coalesce_key text, held boolean, dedup boolean, event_key uuid,
                correlation_id text, causation_id text, actor_id text, created_at timestamptz)
@@ -230,7 +231,6 @@ declare
     lowest bigint; highest bigint;
     behind xid8;
     ahead  xid8;
-    stamp  uuid := gen_random_uuid();
 begin
     if not exists (select from level x where x.queue = q and exists (     -- an idle look ends here, without a lock
             select from ready r where r.queue = q and r.priority = x.priority and r.tag >= x.head)) then

@@ -9,7 +9,9 @@ from uuid import UUID
 
 import pytest
 
+from skillcore_streams.events.attendance import StudentAbsent
 from skillcore_streams.events.rostering import UserCreated, UserRole
+from skillcore_streams.handlers.attendance import aggregate_attendance
 from skillcore_streams.runtime import Event
 from skillcore_streams.testing import HandlerLab, given, rolled_back
 from tests.handlers.plans import a_plan, teaches
@@ -151,6 +153,23 @@ async def test_tenants_in_one_chunk_end_as_each_would_alone(migrated_dsn: str, s
         for some in chunks(west):
             await said(lab, some)
         assert await rows_of(lab, "west") == together[1]
+
+
+async def test_a_chunk_of_two_tenants_with_the_same_uuids_is_two_years(lab: HandlerLab) -> None:
+    for tenant in ("east", "west"):
+        await lab.deliver([session(tenant=tenant), enrolment(tenant=tenant)])
+
+    done = await lab.run(aggregate_attendance, [
+        mark(0, tenant="east"), mark(0, "present", tenant="west"), mark(1, "present", tenant="east"),
+        mark(2, tenant="west"),
+    ])
+
+    rows = await lab.rows("select tenant_id, days_enrolled, days_absent from student_attendance_ytd order by 1")
+    assert [tuple(row.values()) for row in rows] == [("east", 2, 1), ("west", 3, 1)]
+    assert [(e.meta.tenant, e.date) for e in done.published if isinstance(e, StudentAbsent)] == [
+        ("east", DAYS[0]), ("west", DAYS[2]),
+    ]
+    assert len({e.meta.key for e in done.published}) == 2
 
 
 def chunks(events: list[Event]) -> list[list[Event]]:

@@ -189,7 +189,7 @@ async def test_a_cancel_beside_a_claim_has_one_outcome(lab: Lab) -> None:
     """The claim is committed after the cancel has looked: it waits for the row, misses it, and asks the new owner."""
     [job] = await add(lab)
     async with lab.postgres.transaction() as claiming:
-        [claim] = await lines.claim(claiming, QUEUE, 10, "w1#1")
+        [claim] = await lines.claim(claiming, QUEUE, 10, "w1#1", uuid4())
         cancelling = asyncio.create_task(act(lab, operator.cancel, job, ANN))
         async with asyncio.timeout(5):
             while not await lab.value("select count(*) from pg_stat_activity where wait_event_type = 'Lock' "
@@ -224,7 +224,7 @@ async def test_many_cancels_beside_many_claims_end_each_job_once(lab: Lab) -> No
 async def test_a_lost_worker_s_job_that_was_cancelled_does_not_run_again(lab: Lab) -> None:
     [job] = await add(lab)
     async with lab.postgres.transaction() as db:
-        await lines.claim(db, QUEUE, 1, "gone#1")
+        await lines.claim(db, QUEUE, 1, "gone#1", uuid4())
     await act(lab, operator.cancel, job, ANN)
 
     await Reaper(lab.postgres.transaction, lambda: lab.now, "w1#1").reap()
@@ -283,7 +283,7 @@ async def test_a_paused_queue_claims_nothing_suspects_included_until_it_is_resum
     swept = sweeps(lab)
     await add(lab, 2)
     async with lab.postgres.transaction() as db:
-        await lines.claim(db, QUEUE, 1, "gone#1")
+        await lines.claim(db, QUEUE, 1, "gone#1", uuid4())
     await Reaper(lab.postgres.transaction, lambda: lab.now, "w1#1").reap()
     assert await lab.value("select count(*) from suspect") == 1
 
@@ -398,7 +398,7 @@ async def every_state(lab: Lab) -> dict[str, UUID]:
     found["failed"] = await fail(lab)
     [found["running"]] = await add(lab)
     async with lab.postgres.transaction() as db:
-        await lines.claim(db, QUEUE, 10, "w1#1")
+        await lines.claim(db, QUEUE, 10, "w1#1", uuid4())
     [found["delayed"]] = await add(lab, delay=60_000, tenant="ash")
     [found["waiting"]] = await add(lab, priority=3)
     return found
@@ -510,7 +510,7 @@ async def test_a_failed_call_s_page_names_its_event_and_each_failure(lab: Lab) -
 async def test_a_running_job_is_shown_with_where_and_since_when(lab: Lab) -> None:
     [job] = await add(lab)
     async with lab.postgres.transaction() as db:
-        await lines.claim(db, QUEUE, 1, "w9#1")
+        await lines.claim(db, QUEUE, 1, "w9#1", uuid4())
 
     page = await show(lab, job)
 

@@ -15,11 +15,16 @@ from skillcore_streams.runtime.messages import Queue
 LEASE_MARGIN = timedelta(seconds=15)
 """How much longer than its timeout a job belongs to its process: time to cancel it and to say so."""
 
-CLAIM = "select * from claim_jobs($1, $2, $3, $4, $5, $6, $7)"
+CLAIM = "select * from claim_jobs($1, $2, $3, $4, $5, $6, $7, $8)"
 FINISH = "select finish_jobs($1, $2, $3, $4)"
 RELEASE = "select release_jobs($1, $2, $3, $4)"
 PROMOTE = "select promote_jobs($1, $2, $3)"
 LOOK = "select * from look_at_queues($1)"
+WITH_WORK = """
+    select name from unnest($1::text[]) with ordinality n (name, place)
+     where exists (select from ready r where r.queue = n.name)
+        or exists (select from later l where l.queue = n.name and l.run_at <= clock_timestamp())
+     order by place"""
 LET_GO = "select let_go($1)"
 
 PROLONG = """
@@ -35,7 +40,7 @@ SUSPECT = """
         returning s.*
     ), leased as (
         insert into lease (job_id, token, queue, priority, flow, attempts, coalesce_key, process, alone, until)
-        select job_id, gen_random_uuid(), queue, priority, flow, attempts, coalesce_key, $2, true,
+        select job_id, $4, queue, priority, flow, attempts, coalesce_key, $2, true,
                clock_timestamp() + make_interval(secs => $3)
           from gone returning *
     )
@@ -48,6 +53,16 @@ RELEASE_ALL = """
     select release_jobs(array_agg(job_id order by job_id), array_agg(token order by job_id), array_agg(null::float8),
                         array_agg(attempts order by job_id))
       from lease where process = $1 and until > clock_timestamp() having count(*) > 0"""
+
+RELEASE_UNANSWERED = """
+    with mine as materialized (select * from lease where token = any($1::uuid[])),
+    alone as (delete from lease where token = any($1::uuid[]) and alone returning *),
+    suspected as (
+        insert into suspect (job_id, queue, priority, flow, attempts, coalesce_key)
+        select job_id, queue, priority, flow, attempts, coalesce_key from alone)
+    select (select count(*) from mine) as jobs,
+           release_jobs(array_agg(job_id order by job_id), array_agg(token order by job_id), array_agg(null::float8),
+                        array_agg(attempts order by job_id)) from mine where not alone"""
 
 CANCELLED = "select job_id from lease where process = $1 and cancelled"
 
@@ -106,13 +121,16 @@ async def declare(db: Database, queues: Sequence[str]) -> None:
     await db.execute(DECLARE, list(queues))
 
 
-async def claim(db: Database, queue: Queue, want: int, process: str) -> list[Claim]:
-    """Up to `want` jobs, each with a lease of this process, in the order in which they are to begin."""
+async def claim(db: Database, queue: Queue, want: int, process: str, token: UUID) -> list[Claim]:
+    """Up to `want` jobs, each with a lease of this process, in the order in which they are to begin.
+
+    `token` is new for each claim. Who gets no answer gives it to `release_unanswered()`.
+    """
     lease = (queue.timeout + LEASE_MARGIN).total_seconds()
     rate, per = (queue.rate.count, queue.rate.per.total_seconds()) if queue.rate else (None, None)
     claims = [
         claim_of(row, queue.name)
-        for row in await db.fetch(CLAIM, queue.name, want, process, lease, queue.max_running, rate, per)
+        for row in await db.fetch(CLAIM, queue.name, want, process, lease, queue.max_running, rate, per, token)
     ]
     longer = [(c.id, c.timeout(queue)) for c in claims if "timeout" in c.options]
     if longer:
@@ -121,9 +139,9 @@ async def claim(db: Database, queue: Queue, want: int, process: str) -> list[Cla
     return claims
 
 
-async def claim_suspect(db: Database, queues: Mapping[str, Queue], process: str) -> Claim | None:
+async def claim_suspect(db: Database, queues: Mapping[str, Queue], process: str, token: UUID) -> Claim | None:
     """One job that was running when its worker was lost."""
-    row = await db.fetchrow(SUSPECT, list(queues), process, LEASE_MARGIN.total_seconds())
+    row = await db.fetchrow(SUSPECT, list(queues), process, LEASE_MARGIN.total_seconds(), token)
     if row is None:
         return None
     claim = claim_of(row, row["queue"], alone=True)
@@ -152,6 +170,14 @@ async def release(db: Database, claims: Sequence[tuple[Claim, float | None, int]
 async def release_all(db: Database, process: str) -> None:
     """All that this process still has, back to the front."""
     await db.execute(RELEASE_ALL, process)
+
+
+async def release_unanswered(db: Database, tokens: Sequence[UUID]) -> int:
+    """What was claimed under these tokens by statements without an answer goes back to where it was: nobody runs it.
+
+    Returns how many jobs that were.
+    """
+    return int((await db.fetchrow(RELEASE_UNANSWERED, list(tokens)))["jobs"])
 
 
 async def _let_go(db: Database, claims: Sequence[Claim]) -> None:

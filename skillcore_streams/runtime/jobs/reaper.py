@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -20,6 +22,10 @@ log = logging.getLogger(__name__)
 
 SILENT = 10
 """Seconds without a heartbeat after which a process' jobs go to others. If it lives after all, its leases are void."""
+
+BLIND = 5.0
+"""Seconds between two looks of a reaper after which it waits before it judges: others may have been cut off like it.
+They have to say first that they live, and what of theirs is done."""
 
 KEEP_SEEN_DAYS = 45
 """As long as the inbox keeps events: what Kafka or a dead letter may still bring again."""
@@ -126,15 +132,26 @@ class Reaper:
 
     def __init__(
         self, transaction: Callable[[], AbstractAsyncContextManager[Any]], clock: Clock, process: str,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`seconds`: a clock that only goes forward."""
         self._transaction = transaction
         self._clock = clock
         self._process = process
+        self._seconds = seconds
+        self._looked = -math.inf
+        self._judges_from = -math.inf
 
     async def reap(self) -> int:
         """Take back what nobody runs any more. Returns how many jobs."""
+        now = self._seconds()
         async with self._transaction() as db:
             lost = await db.fetch(LOST)
+            if math.isfinite(self._looked) and now > self._looked + BLIND:
+                self._judges_from = now + SILENT
+            self._looked = now
+            if now < self._judges_from:
+                return 0
             suspects = []
             for row in lost:
                 claim = lines.claim_of(row, row["queue"], row["alone"])

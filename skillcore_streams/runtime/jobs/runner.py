@@ -10,10 +10,11 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 from skillcore_streams import metrics
 from skillcore_streams.runtime import failures
@@ -40,6 +41,9 @@ ALONE_AFTER = 10.0
 
 CANCELLING = 5.0
 """Seconds that a cancelled run has to hand its jobs back."""
+
+UNANSWERED = 15.0
+"""Seconds that a claim may still take effect after its connection was lost: more than Postgres lets a statement run."""
 
 ANY_SUSPECT = "select exists (select from suspect where queue = any($1::text[]))"
 LOG = "insert into job_log (job_id, at, line) select * from unnest($1::uuid[], $2::timestamptz[], $3::text[])"
@@ -99,6 +103,7 @@ class Runner:
         self._open.set()
         self._done: list[Claim] = []
         self._some_done = asyncio.Event()
+        self._unanswered: dict[UUID, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     # From outside -------------------------------------------------------------------------------------------------
@@ -116,7 +121,9 @@ class Runner:
         while (suspect := await self._claim_suspect()) is not None:
             await self._run_all([suspect])
             started += 1
-        for queue in self.queues.values():
+        async with self._hurried() as db:
+            busy = [self.queues[row["name"]] for row in await db.fetch(lines.WITH_WORK, list(self.queues))]
+        for queue in busy:
             async with self._hurried() as db:
                 await lines.promote(db, queue.name, all_of_it=True)
             while claims := await self._claim(queue, queue.concurrency):
@@ -237,6 +244,7 @@ class Runner:
             await asyncio.sleep(1.0)
             with suppress(Infrastructure):
                 await self._work.hand_back_again()
+                await self._release_unanswered()
                 if self.running:
                     async with self._hurried() as db:
                         asked = [row["job_id"] for row in await db.fetch(lines.CANCELLED, self.process)]
@@ -309,15 +317,37 @@ class Runner:
             await lines.declare(db, list(self.queues))
 
     async def _claim(self, queue: Queue, want: int) -> list[Claim]:
-        async with self._hurried() as db:
-            claims = await lines.claim(db, queue, want, self.process)
+        async with self._claiming() as (db, token):
+            claims = await lines.claim(db, queue, want, self.process, token)
         if claims:
             await failpoint("job.claimed")
         return claims
 
     async def _claim_suspect(self) -> Claim | None:
-        async with self._hurried() as db:
-            return await lines.claim_suspect(db, self.queues, self.process)
+        async with self._claiming() as (db, token):
+            return await lines.claim_suspect(db, self.queues, self.process, token)
+
+    @asynccontextmanager
+    async def _claiming(self) -> AsyncIterator[tuple[Any, UUID]]:
+        token = uuid4()
+        try:
+            async with self._hurried() as db:
+                yield db, token
+        except Infrastructure:
+            self._unanswered[token] = time.monotonic()
+            raise
+
+    async def _release_unanswered(self) -> None:
+        """A claim whose answer got lost may have taken effect: Postgres knows of those jobs, and nobody runs them."""
+        if not self._unanswered:
+            return
+        asked = time.monotonic()
+        async with self._transaction() as db:
+            released = await lines.release_unanswered(db, list(self._unanswered))
+        if released:
+            log.warning("%d jobs go back in line: the answer to their claim was lost with its connection", released)
+            self.wake()
+        self._unanswered = {token: at for token, at in self._unanswered.items() if asked < at + UNANSWERED}
 
     async def _run_all(self, claims: Sequence[Claim]) -> None:
         await asyncio.gather(*(self._start(group) for group in self._work.groups(claims)))
