@@ -1,7 +1,4 @@
-"""schemas/asyncapi.yaml: the topics, what travels on them, and which of it we read and write (AsyncAPI 3.1).
-
-Orders (jobs) are not in it: their schemas are in schemas/jobs, their envelope comes with the job engine.
-"""
+"""schemas/asyncapi.yaml: the topics, what travels on them, and which of it we read and write (AsyncAPI 3.1)."""
 
 from __future__ import annotations
 
@@ -27,8 +24,17 @@ the same id changes nothing, importing again is always safe.
 
 CloudEvents 1.0 in Kafka's binary mode: the record's key is the value of the event's key field, its value the JSON of
 the data, its attributes are ce_* headers. Structured mode is accepted too. The tenant comes from ce_tenantid only.
-Readers are tolerant: ignore fields that you do not know. What we write is compressed with LZ4.
+Readers are tolerant: ignore fields that you do not know.
+
+Jobs travel the same way on topics of their own, a topic a queue. A job's id is its ce_id: sent again, it is one job.
+BullMQ's own form, the JSON object {"name", "data", "opts"} with a ce_tenantid header, is read too.
 """
+
+JOBOPTS = {
+    "type": "string",
+    "contentMediaType": "application/json",
+    "description": "BullMQ's options: attempts, backoff, delay, priority, jobId, deduplication; timeout, expiresAt",
+}
 
 OPTIONAL = {
     "ce_subject": "what the event is about, student/7f3...",
@@ -41,9 +47,9 @@ OPTIONAL = {
 
 def document(promises: Mapping[str, Promise], topics: Sequence[Topic], catalog: Mapping[str, Any]) -> str:
     """The document as YAML."""
-    events = [p for p in promises.values() if p.is_event]
+    everything = list(promises.values())
     declared = {topic.name: topic for topic in topics}
-    channels = sorted({p.route["topic"] for p in events})
+    channels = sorted({p.route["topic"] for p in everything})
     ours = published(catalog)
     content = {
         "asyncapi": "3.1.0",
@@ -56,14 +62,17 @@ def document(promises: Mapping[str, Promise], topics: Sequence[Topic], catalog: 
         "defaultContentType": CONTENT_TYPE,
         "servers": {"kafka": _server()},
         "channels": {
-            _channel_id(topic): _channel(declared[topic], [p for p in events if p.route["topic"] == topic])
+            _channel_id(topic): _channel(declared[topic], [p for p in everything if p.route["topic"] == topic])
             for topic in channels
         },
-        "operations": _operations(events, ours),
+        "operations": _operations(everything, ours),
         "components": {
-            "messages": {p.name: _message(p) for p in events},
-            "messageTraits": {"cloudEvent": {"headers": _headers(), "correlationId": _correlation()}},
-            "schemas": _schemas(events),
+            "messages": {p.name: _message(p) for p in everything},
+            "messageTraits": {
+                "cloudEvent": {"headers": _headers(), "correlationId": _correlation()},
+                "job": {"headers": {"type": "object", "properties": {"ce_jobopts": JOBOPTS}}},
+            },
+            "schemas": _schemas(everything),
         },
     }
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
@@ -95,18 +104,21 @@ def _server() -> dict[str, Any]:
 
 
 def _channel_id(topic: str) -> str:
-    return topic.split(".")[1]
+    """`attendance` of skillcore.attendance.events.v1, `jobs-data-archival` of skillcore.jobs.data-archival.v1."""
+    _, domain, name, _ = topic.split(".")
+    return f"jobs-{name}" if domain == "jobs" else domain
 
 
-def _channel(topic: Topic, events: list[Promise]) -> dict[str, Any]:
-    domain = _channel_id(topic.name)
-    module = import_module(f"skillcore_streams.events.{domain.replace('-', '_')}")
+def _channel(topic: Topic, promises: list[Promise]) -> dict[str, Any]:
+    name = _channel_id(topic.name)
+    package = "events" if promises[0].is_event else "queues"
+    module = import_module(f"skillcore_streams.{package}.{name.removeprefix('jobs-').replace('-', '_')}")
     return {
         "address": topic.name,
-        "title": domain,
+        "title": name,
         "description": " ".join((module.__doc__ or "").split()),
         "servers": [_ref("servers", "kafka")],
-        "messages": {p.name: _ref("components", "messages", p.name) for p in events},
+        "messages": {p.name: _ref("components", "messages", p.name) for p in promises},
         "bindings": {
             "kafka": {
                 "topic": topic.name,
@@ -123,16 +135,17 @@ def _channel(topic: Topic, events: list[Promise]) -> dict[str, Any]:
     }
 
 
-def _operations(events: list[Promise], ours: frozenset[str]) -> dict[str, Any]:
+def _operations(promises: list[Promise], ours: frozenset[str]) -> dict[str, Any]:
     """Of each topic: what the workers read, and what of it they write themselves."""
     operations = {}
-    for topic in sorted({p.route["topic"] for p in events}):
+    for topic in sorted({p.route["topic"] for p in promises}):
         domain = _channel_id(topic)
-        here = [p for p in events if p.route["topic"] == topic]
+        here = [p for p in promises if p.route["topic"] == topic]
+        done = "read, stored and handled once" if here[0].is_event else "put into the queue, once by its id"
         operations[f"receive-{domain}"] = {
             "action": "receive",
             "channel": _ref("channels", domain),
-            "summary": "Everything that is written to the topic is read, stored and handled once.",
+            "summary": f"Everything that is written to the topic is {done}.",
             "messages": [_ref("channels", domain, "messages", p.name) for p in here],
             "bindings": {"kafka": {"groupId": {"type": "string", "enum": [GROUP]}, "bindingVersion": BINDING}},
         }
@@ -147,25 +160,32 @@ def _operations(events: list[Promise], ours: frozenset[str]) -> dict[str, Any]:
 
 
 def _message(promise: Promise) -> dict[str, Any]:
-    schema = promise.schema
-    key = schema["properties"][promise.route["key"]]
+    schema, kind = promise.schema, _type(promise)
+    traits, key = ["cloudEvent"], {"type": "string", "description": "any; jobs of one key are put in line in order"}
+    if promise.is_event:
+        said = schema["properties"][promise.route["key"]]
+        key = {k: said[k] for k in ("type", "format") if k in said}
+        key["description"] = f"the value of {promise.route['key']}"
+    else:
+        traits.append("job")
     return {
-        "name": promise.route["type"],
+        "name": kind,
         "title": promise.title,
         "summary": schema["description"],
         "contentType": CONTENT_TYPE,
-        "traits": [_ref("components", "messageTraits", "cloudEvent")],
-        "headers": {"type": "object", "properties": {"ce_type": {"type": "string", "const": promise.route["type"]}}},
+        "traits": [_ref("components", "messageTraits", trait) for trait in traits],
+        "headers": {"type": "object", "properties": {"ce_type": {"type": "string", "const": kind}}},
         "payload": {"schemaFormat": SCHEMA_FORMAT, "schema": _ref("components", "schemas", promise.name)},
-        "bindings": {
-            "kafka": {
-                "key": {k: key[k] for k in ("type", "format") if k in key}
-                | {"description": f"the value of {promise.route['key']}"},
-                "bindingVersion": BINDING,
-            }
-        },
+        "bindings": {"kafka": {"key": key, "bindingVersion": BINDING}},
         "examples": [{"name": "example", "headers": _example(promise), "payload": schema["examples"][0]}],
     }
+
+
+def _type(promise: Promise) -> str:
+    """The CloudEvents type of an event or a job."""
+    if promise.is_event:
+        return promise.route["type"]
+    return f"com.{promise.route['topic'].removesuffix('.v1')}.{promise.route['kind']}.v1"
 
 
 def _headers() -> dict[str, Any]:
@@ -195,17 +215,17 @@ def _example(promise: Promise) -> dict[str, str]:
         "ce_specversion": "1.0",
         "ce_id": "0199b9d4-53a0-7c4e-8f2e-2f1f9a60c3d1",
         "ce_source": "/sis/oak",
-        "ce_type": promise.route["type"],
+        "ce_type": _type(promise),
         "ce_time": "2025-10-06T14:05:00Z",
         "ce_tenantid": "oak",
         "content-type": CONTENT_TYPE,
     }
 
 
-def _schemas(events: list[Promise]) -> dict[str, Any]:
-    """The events' schemas and their parts side by side; `$defs` of a schema would not be found from here."""
-    parts = {name: part for p in events for name, part in p.schema.get("$defs", {}).items()}
-    whole = {p.name: {k: v for k, v in p.schema.items() if k not in ("$schema", "$id", "$defs")} for p in events}
+def _schemas(promises: list[Promise]) -> dict[str, Any]:
+    """The schemas and their parts side by side; `$defs` of a schema would not be found from here."""
+    parts = {name: part for p in promises for name, part in p.schema.get("$defs", {}).items()}
+    whole = {p.name: {k: v for k, v in p.schema.items() if k not in ("$schema", "$id", "$defs")} for p in promises}
     moved: dict[str, Any] = _moved(parts | whole)
     return moved
 

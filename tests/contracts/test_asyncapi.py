@@ -16,10 +16,15 @@ from skillcore_streams import contracts
 from skillcore_streams.adapters.kafka_admin import Declaration
 from skillcore_streams.config import ROOT
 from skillcore_streams.contracts.asyncapi import published
+from skillcore_streams.runtime.context import Order
+from skillcore_streams.runtime.jobs import door
+from tests.runtime.lab import NOW, Record
 
 OFFICIAL = Draft7Validator(json.loads((Path(__file__).parent / "vendored" / "asyncapi-3.1.0.json").read_text()))
 DOCUMENT: dict[str, Any] = yaml.safe_load(contracts.generate()["asyncapi.yaml"])
-EVENTS = {name: p for name, p in contracts.promises_now().items() if p.is_event}
+PROMISES = contracts.promises_now()
+EVENTS = {name: p for name, p in PROMISES.items() if p.is_event}
+JOBS = {name: p for name, p in PROMISES.items() if not p.is_event}
 
 
 def resolve(ref: str) -> Any:
@@ -61,7 +66,7 @@ def test_every_reference_leads_somewhere() -> None:
     assert all(resolve(ref) for ref in found)
 
 
-def test_channels_are_the_event_topics_as_they_are_declared() -> None:
+def test_channels_are_the_topics_of_events_and_jobs_as_they_are_declared() -> None:
     declared = {t.name: t for t in Declaration.read(ROOT / "kafka" / "topics.yaml").topics_for("production")}
 
     for channel in DOCUMENT["channels"].values():
@@ -70,7 +75,7 @@ def test_channels_are_the_event_topics_as_they_are_declared() -> None:
         assert kafka["topic"] == topic.name
         assert (kafka["partitions"], kafka["replicas"]) == (topic.partitions, topic.replicas)
         assert str(kafka["topicConfiguration"]["retention.ms"]) == topic.config["retention.ms"]
-    assert {c["address"] for c in DOCUMENT["channels"].values()} == {p.route["topic"] for p in EVENTS.values()}
+    assert {c["address"] for c in DOCUMENT["channels"].values()} == {p.route["topic"] for p in PROMISES.values()}
 
 
 @pytest.mark.parametrize("name", EVENTS)
@@ -89,19 +94,35 @@ def test_a_message_has_type_key_headers_and_an_example_that_fits(name: str) -> N
     assert not Draft202012Validator(headers).is_valid({})
 
 
+@pytest.mark.parametrize("name", JOBS)
+def test_the_example_of_a_job_comes_through_the_door(name: str) -> None:
+    """What a producer copies from the document is taken in by what reads the topic."""
+    promise, message = JOBS[name], DOCUMENT["components"]["messages"][name]
+    [case] = message["examples"]
+    headers = [(k, v.encode()) for k, v in (case["headers"] | {"ce_jobopts": '{"priority": 5}'}).items()]
+    record = Record(b"any", json.dumps(case["payload"]).encode(), [*headers])
+
+    order = door.decode(record, promise.route["topic"], 0, now=NOW)
+
+    assert isinstance(order, Order), order.reason
+    assert (order.queue, order.kind) == tuple(name.split("."))
+    assert (order.priority, order.meta.tenant) == (5, "oak")
+    assert "ce_jobopts" in resolve(message["traits"][1]["$ref"])["headers"]["properties"]
+
+
 def test_the_channel_of_each_message_is_its_topic() -> None:
     for channel in DOCUMENT["channels"].values():
         for name in channel["messages"]:
-            assert EVENTS[name].route["topic"] == channel["address"]
-    assert sum(len(c["messages"]) for c in DOCUMENT["channels"].values()) == len(EVENTS)
+            assert PROMISES[name].route["topic"] == channel["address"]
+    assert sum(len(c["messages"]) for c in DOCUMENT["channels"].values()) == len(PROMISES)
 
 
-def test_we_receive_every_event_and_send_those_that_follow_from_others() -> None:
+def test_we_receive_everything_and_send_those_that_follow_from_others() -> None:
     def messages(action: str) -> set[str]:
         found = [o for o in DOCUMENT["operations"].values() if o["action"] == action]
         return {m["$ref"].rpartition("/")[2] for o in found for m in o["messages"]}
 
-    assert messages("receive") == set(EVENTS)
+    assert messages("receive") == set(PROMISES)
     assert {"StudentAbsent.v1", "AttendanceThresholdReached.v1", "ChatMemberJoined.v1"} <= messages("send")
     assert "AttendanceMarked.v1" not in messages("send")
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
 
 from skillcore_streams import metrics
@@ -56,10 +54,7 @@ def test_every_metric_that_a_rule_names_is_exported() -> None:
             assert rule["annotations"].keys() == {"summary", "look"}
 
 
-def test_the_rules_fire_at_the_seed_s_thresholds(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("NOT RUN: needs promtool (Debian package prometheus)")
+def test_the_rules_fire_at_the_seed_s_thresholds(tmp_path: Path, promtool: str) -> None:
     tests = tmp_path / "tests.yaml"
     tests.write_text(TESTS.format(rules=RULES))
 

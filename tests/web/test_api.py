@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from typing import Any
@@ -294,10 +293,7 @@ ALLOWED = {
 }
 
 
-async def test_promtool_finds_nothing_but_the_names_that_are_given(lab: Lab) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("NOT RUN: needs promtool (Debian package prometheus)")
+async def test_promtool_finds_nothing_but_the_names_that_are_given(lab: Lab, promtool: str) -> None:
     text = await shown(lab)
 
     done = await asyncio.to_thread(
