@@ -92,7 +92,8 @@ def main() -> int:
     problems: list[str] = []
     began = time.monotonic()
     with temporary() as stack:
-        environment = os.environ | stack.env() | {"PYTHONDONTWRITEBYTECODE": "1"}
+        environment = dict(os.environ | stack.env())
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of workers start: none should compile us again
         if stack.kafka_kind != "apache":
             problems.append("the real Kafka could not be started: what needs it is NOT RUN")
         with ThreadPoolExecutor(2) as pool:
