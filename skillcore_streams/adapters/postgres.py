@@ -218,6 +218,8 @@ class Postgres:
 
     async def _acquire(self, pool: Any) -> Any:
         try:
+            if pool.get_idle_size():
+                return await pool.acquire()  # at once: a timeout would cost a task
             return await pool.acquire(timeout=15.0)
         except CLIENT_ERRORS as error:
             raise infrastructure(error) or Infrastructure("Postgres: no connection to be had") from error
@@ -269,12 +271,12 @@ class Postgres:
 class Bell:
     """Tells other processes that jobs were inserted, so that they need not wait for their next look. May be missed.
 
-    NOTIFY makes commits wait for one another, so it never travels with the rows: what is rung within 20 ms goes in one
+    NOTIFY makes commits wait for one another, so it never travels with the rows: what is rung within 1 ms goes in one
     commit of its own, which nobody waits for.
     """
 
     CHANNEL = "skillcore_jobs"
-    TOGETHER = 0.02
+    TOGETHER = 0.001
 
     def __init__(self, dsn: str, transaction: Callable[[], Any], *, name: str = "skillcore") -> None:
         self._dsn = dsn

@@ -167,12 +167,16 @@ class Context:
         self._db = db
         self.run = run
         self.now = clock()
-        self.log = logging.LoggerAdapter(logging.getLogger(f"skillcore.{handler.id}"), {"handler": handler.id})
         self._handler = handler
         self._messages = messages
         self._effects = effects
         self._lane = lane
         self._caused: dict[UUID, int] = {}
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Says which handler it was. No student's data in it."""
+        return logging.LoggerAdapter(logging.getLogger(f"skillcore.{self._handler.id}"), {"handler": self._handler.id})
 
     @property
     def db(self) -> Database:

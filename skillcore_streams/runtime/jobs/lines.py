@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from skillcore_streams.runtime.context import Database
@@ -70,8 +69,7 @@ DECLARE = """
     insert into queue (name) select unnest($1::text[]) order by 1 on conflict do nothing"""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A job that is ours to run, until `token` is taken from us."""
 
     id: UUID

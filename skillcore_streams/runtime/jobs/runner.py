@@ -1,7 +1,8 @@
 """One process of the job engine: claims what it has room for, has it run, and keeps watch.
 
-A claim is a start, so nothing is claimed ahead. Each queue has a loop that waits for room and for a ring; one look at
-all queues, twice a second or when the next delayed job is due, rings where work waits.
+A claim is a start, so nothing is claimed ahead; only jobs so quick that the claim would take longer wait in a row, for
+a moment. Each queue has a loop that waits for room and for a ring; one look at all queues, twice a second or when the
+next delayed job is due, rings where work waits.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import asyncio
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,7 +26,7 @@ from skillcore_streams.runtime.failpoints import failpoint
 from skillcore_streams.runtime.jobs import lines
 from skillcore_streams.runtime.jobs.lines import LEASE_MARGIN, Claim
 from skillcore_streams.runtime.jobs.orders import CALLS
-from skillcore_streams.runtime.jobs.work import Running, Transaction, Work, count_completed
+from skillcore_streams.runtime.jobs.work import AT_ONCE, Running, Transaction, Work, count_completed
 from skillcore_streams.runtime.messages import QUEUES, Job, Queue
 from skillcore_streams.runtime.registry import Registry
 
@@ -38,6 +40,9 @@ GRACE = 20.0
 
 ALONE_AFTER = 10.0
 """Seconds that a suspect waits for its neighbours to finish. Those that take longer go back to the front."""
+
+TURN = 0.05
+"""Seconds after which jobs behind quick ones, of which one is not, go back to the front."""
 
 CANCELLING = 5.0
 """Seconds that a cancelled run has to hand its jobs back."""
@@ -97,10 +102,16 @@ class Runner:
             {} if services is None else services,
         )
         self._room = {name: queue.concurrency for name, queue in self.queues.items()}
+        self._places: dict[asyncio.Task[None], tuple[str, int]] = {}
+        """Task -> queue, and how much of its room it takes up."""
+        self._waiting = dict.fromkeys(self.queues, 0)
+        """Claimed jobs of a queue that wait behind quick ones in their place."""
         self._rings = {name: asyncio.Event() for name in self.queues}
         self._freed = asyncio.Event()
         self._open = asyncio.Event()
         self._open.set()
+        self._gauges = {name: metrics.jobs_running.labels(name) for name in self.queues}
+        self._duration = cache(metrics.bullmq_processing_duration_seconds.labels)
         self._done: list[Claim] = []
         self._some_done = asyncio.Event()
         self._unanswered: dict[UUID, float] = {}
@@ -165,8 +176,8 @@ class Runner:
         return not self._busy()
 
     def _busy(self) -> set[asyncio.Task[None]]:
-        """What runs and may still end: a function that was given up has its task, but nobody waits for it."""
-        return self._tasks - {run.task for run in self.running.values() if run.given_up and run.task is not None}
+        """What runs and may still end: a function that was given up has its task, but no place."""
+        return set(self._places)
 
     # Loops --------------------------------------------------------------------------------------------------------
 
@@ -176,13 +187,14 @@ class Runner:
         while not self.stopping:
             await ring.wait()
             await self._open.wait()
-            if self._room[queue.name] <= 0:
+            want = self._want(queue)
+            if want <= 0:
                 self._freed.clear()
                 await self._freed.wait()
                 continue
             ring.clear()
             try:
-                claims = await self._claim(queue, self._room[queue.name])
+                claims = await self._claim(queue, want)
             except Infrastructure as error:
                 log.warning("%s: nothing is claimed, Postgres is away: %s", queue.name, error)
                 await asyncio.sleep(POLL)
@@ -191,29 +203,88 @@ class Runner:
                 await self._work.hand_back(claims, None)
                 ring.set()
             elif claims:
-                ring.set()  # there may be more
-                for group in self._work.groups(claims):
-                    self._start(group)
-                await asyncio.sleep(0)
+                if len(claims) == want:
+                    ring.set()  # there may be more
+                await self._begin(queue, claims)
 
-    def _start(self, group: list[Claim]) -> asyncio.Task[None]:
-        queue = group[0].queue
-        self._room[queue] -= len(group)
-        task = asyncio.create_task(self._guarded(group), name=f"job of {queue}")
+    def _want(self, queue: Queue) -> int:
+        """How many jobs to claim: what there is room for; of quick ones as many as are worth a journey, whose place
+        is behind others. The next ones travel while the last half of them runs."""
+        room = self._room[queue.name]
+        if room > 0 and queue.name in self._work.quick:
+            return AT_ONCE if self._waiting[queue.name] < AT_ONCE // 2 else 0
+        return room
+
+    async def _begin(self, queue: Queue, claims: Sequence[Claim]) -> None:
+        beyond = []
+        for place in self._work.places(claims):
+            if self._room[queue.name] > 0:
+                self._start(place)
+            else:
+                beyond += [claim for group in place for claim in group]
+        if beyond:  # they were taken for quick ones
+            await self._work.hand_back(beyond, None)
+            self._rings[queue.name].set()
+
+    def _start(self, place: deque[list[Claim]]) -> asyncio.Task[None]:
+        """A place of its queue: groups that run one behind another."""
+        queue = place[0][0].queue
+        task = asyncio.create_task(self._occupy(queue, place), name=f"jobs of {queue}")
+        self._places[task] = queue, (size := len(place[0]))
+        self._room[queue] -= size
+        self._waiting[queue] += len(place) - 1
         self._tasks.add(task)
-        task.add_done_callback(partial(self._ended, group))
+        task.add_done_callback(partial(self._ended, queue))
         return task
 
-    def _ended(self, group: list[Claim], task: asyncio.Task[None]) -> None:
+    def _ended(self, queue: str, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._free(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("a run of %s failed itself; its lease will run out", group[0].queue, exc_info=error)
+            log.critical("a run of %s failed itself; its lease will run out", queue, exc_info=error)
 
-    def _free(self, run: Running) -> None:
-        queue = run.claim.queue
-        self._room[queue] += 1
+    def _free(self, task: asyncio.Task[None]) -> None:
+        if task not in self._places:
+            return
+        queue, size = self._places.pop(task)
+        self._room[queue] += size
         self._freed.set()
         if self.queues[queue].max_running is not None:
+            self._rings[queue].set()
+
+    async def _occupy(self, queue: str, place: deque[list[Claim]]) -> None:
+        timer = None
+        if len(place) > 1:
+            timer = asyncio.get_running_loop().call_later(TURN, self._too_slow, queue, place)
+        try:
+            await self._guarded(place.popleft())
+            while place:
+                self._waiting[queue] -= 1
+                if self._waiting[queue] == AT_ONCE // 2 - 1:
+                    self._freed.set()
+                await self._guarded(place.popleft())
+        except BaseException:
+            await self._let_go(queue, place)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _too_slow(self, queue: str, place: deque[list[Claim]]) -> None:
+        """One in front takes its time after all: those behind it go to whoever has room."""
+        if place:
+            self._work.is_slow(place[0][0])
+            task = asyncio.create_task(self._let_go(queue, place), name=f"hand back jobs of {queue}")
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._ended, queue))
+
+    async def _let_go(self, queue: str, place: deque[list[Claim]]) -> None:
+        claims = [claim for group in place for claim in group]
+        self._waiting[queue] -= len(place)
+        place.clear()
+        self._freed.set()
+        if claims:
+            await self._work.hand_back(claims, None)
             self._rings[queue].set()
 
     async def _look(self) -> None:
@@ -263,9 +334,8 @@ class Runner:
         """A function that will not be cancelled keeps its task, but not the room: its lease has run out by now."""
         for run in self.running.values():
             late = time.monotonic() - run.began - run.claim.timeout(self.queues[run.claim.queue])
-            if late > LEASE_MARGIN.total_seconds() and not run.given_up:
-                run.given_up = True
-                self._free(run)
+            if late > LEASE_MARGIN.total_seconds() and run.task in self._places:
+                self._free(run.task)
                 log.critical("%s job %s neither ends nor can be cancelled; others go on", run.claim.queue, run.job_id)
 
     async def _clear_suspects(self) -> None:
@@ -291,7 +361,7 @@ class Runner:
             while not self.stopping and (suspect := await self._claim_suspect()) is not None:
                 log.warning("%s job %s ran when its worker was lost: it is tried alone", suspect.queue, suspect.id)
                 await failpoint("job.alone")
-                task = self._start([suspect])
+                task = self._start(deque([[suspect]]))
                 while task in self._busy():
                     await asyncio.wait({task}, timeout=1.0)
         finally:
@@ -350,15 +420,17 @@ class Runner:
         self._unanswered = {token: at for token, at in self._unanswered.items() if asked < at + UNANSWERED}
 
     async def _run_all(self, claims: Sequence[Claim]) -> None:
-        await asyncio.gather(*(self._start(group) for group in self._work.groups(claims)))
+        await asyncio.gather(*(self._start(place) for place in self._work.places(claims)))
         await self._end_done()
 
     async def _guarded(self, group: Sequence[Claim]) -> None:
         """Run a group to its end, whatever happens. Cancelled: by an operator, or because the process stops."""
         task = asyncio.current_task()
         runs = [Running(claim, self._work, task) for claim in group]
-        self.running |= {run.job_id: run for run in runs}
-        metrics.jobs_running.labels(group[0].queue).inc(len(group))
+        for run in runs:
+            self.running[run.claim.id] = run
+        running = self._gauges[group[0].queue]
+        running.inc(len(group))
         began, status = time.monotonic(), "interrupted"
         try:
             status = await self._work.run(runs)
@@ -376,12 +448,11 @@ class Runner:
             await self._work.end_cancelled(runs)
         finally:
             took = (time.monotonic() - began) / len(runs)
-            metrics.jobs_running.labels(group[0].queue).dec(len(group))
-            for run in runs:
-                self.running.pop(run.job_id, None)
-                if not run.given_up:
-                    self._free(run)
-                metrics.bullmq_processing_duration_seconds.labels(group[0].queue, status).observe(took)
+            running.dec(len(group))
+            duration = self._duration(group[0].queue, status)
+            for claim in group:
+                self.running.pop(claim.id, None)
+                duration.observe(took)
 
     def _end_soon(self, claims: Sequence[Claim]) -> None:
         self._done.extend(claims)

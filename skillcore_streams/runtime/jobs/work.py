@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
@@ -40,6 +40,12 @@ TOGETHER = 50
 
 AIM = 0.1
 """Seconds such a transaction should take."""
+
+AT_ONCE = 100
+"""Quick jobs that are claimed at once."""
+
+QUICK = 0.0003
+"""Seconds below which a job outside a transaction is quick."""
 
 MAX_RESULT = 64 << 10
 """Characters of a result that are kept; a larger one is an object for the archive, not for a row."""
@@ -70,8 +76,6 @@ class Running:
     began: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     """An operator has asked for its end."""
-    given_up: bool = False
-    """It ran longer than its lease and would not be cancelled: its room has been given to others."""
 
     @property
     def job_id(self) -> UUID:
@@ -127,6 +131,10 @@ class Work:
     """What could not be handed back because Postgres was away."""
     together: dict[str, int] = field(default_factory=dict)
     """Handler -> how many of its jobs share a transaction now."""
+    paces: dict[str, float] = field(default_factory=dict)
+    """Handler that runs outside a transaction -> seconds that its jobs take, smoothed."""
+    quick: set[str] = field(default_factory=set)
+    """Queues whose jobs were all quick, last time."""
 
     def handler(self, claim: Claim) -> Handler | None:
         """Who does this job, or None when no function of this version does."""
@@ -136,8 +144,31 @@ class Work:
         found = self.registry.of(cls) if cls is not None else []
         return found[0] if found else None
 
-    def groups(self, claims: Sequence[Claim]) -> list[list[Claim]]:
-        """What runs together: quick jobs of one function inside a transaction; everything else alone."""
+    def places(self, claims: Sequence[Claim]) -> list[deque[list[Claim]]]:
+        """Who runs beside whom, and behind whom. Inside a transaction quick jobs of one function run as one group.
+        Outside, those that hardly take longer than starting a task run one behind another in one place."""
+        places: list[deque[list[Claim]]] = []
+        rows: dict[str, deque[list[Claim]]] = {}
+        for group in self._groups(claims):
+            handler = None if group[0].expired else self.handler(group[0])
+            if handler is None or handler.transaction or self.paces.get(handler.id, QUICK) >= QUICK:
+                places.append(deque([group]))
+            elif handler.id in rows:
+                rows[handler.id].append(group)
+            else:
+                places.append(rows.setdefault(handler.id, deque([group])))
+        if claims:
+            quick = sum(map(len, rows.values())) == len(claims)
+            (self.quick.add if quick else self.quick.discard)(claims[0].queue)
+        return places
+
+    def is_slow(self, claim: Claim) -> None:
+        """What was taken for quick is not."""
+        self.quick.discard(claim.queue)
+        if (handler := self.handler(claim)) is not None:
+            self.paces[handler.id] = 100 * QUICK
+
+    def _groups(self, claims: Sequence[Claim]) -> list[list[Claim]]:
         groups: dict[object, list[list[Claim]]] = {}
         for claim in claims:
             handler = None if claim.expired else self.handler(claim)
@@ -187,6 +218,8 @@ class Work:
         return "completed"
 
     def _pace(self, handler: Handler, count: int, took: float) -> None:
+        if not handler.transaction:
+            self.paces[handler.id] = 0.2 * took + 0.8 * self.paces.get(handler.id, took)
         size = self.together.get(handler.id, 1)
         if took < AIM / 2 and count >= size:
             self.together[handler.id] = min(TOGETHER, size * 2)
@@ -340,8 +373,8 @@ async def settle(
 
 def count_completed(claims: Sequence[Claim]) -> None:
     """For the metrics, after the commit."""
-    for claim in claims:
-        metrics.bullmq_job_completed_total.labels(claim.queue).inc()
+    for queue, count in Counter(claim.queue for claim in claims).items():
+        metrics.bullmq_job_completed_total.labels(queue).inc(count)
 
 
 def backoff_of(claim: Claim, queues: Mapping[str, Queue]) -> Backoff | None:
