@@ -16,6 +16,8 @@ insert into backlog default values;
 -- of a cause that came within some minutes. Null: nobody yet.
 alter table dead_letter add column notice uuid;
 create index dead_letter_untold on dead_letter (fingerprint, last_at) where notice is null;
+alter table dead_letter add column settled_at timestamptz;         -- retried or discarded; forgotten after 30 days
+create index dead_letter_settled on dead_letter (settled_at) where settled_at is not null;
 create index dead_letter_told on dead_letter (notice) where notice is not null;
 create index dead_letter_listed on dead_letter (last_at, id);
 create index dead_letter_of_cause on dead_letter (fingerprint, status);

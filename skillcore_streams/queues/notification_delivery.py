@@ -321,8 +321,10 @@ async def _carry(ctx: Context, delivery_id: UUID) -> Result:
         async with ctx.transaction() as db:
             terms = await _terms(ctx, db)
             step = await _prepare(ctx, db, delivery_id, held)
-        if not isinstance(step, Ready):
-            return await _end(ctx, delivery_id, step)
+            if isinstance(step, Ended):
+                rows = await _rows(ctx, db, delivery_id)
+        if isinstance(step, Ended):
+            return _say(ctx, step, rows)
         await failpoint("delivery.sending")
         outcome = await _call(ctx, step)
         await failpoint("delivery.answered")
@@ -552,7 +554,7 @@ async def _note(ctx: Context, step: Ready, outcome: Outcome, terms: Terms) -> Re
     metrics.notification_deliveries_total.labels(delivery.channel, type(outcome).__name__.lower()).inc()
     last = ctx.run is not None and ctx.run.attempt >= terms.attempts
     async with ctx.transaction() as db:
-        match outcome:
+        match outcome:  # what is said of it is read in the same breath
             case Sent(provider_id):
                 await db.execute(deliveries.SENT, delivery.tenant, delivery.id, provider_id, ctx.now)
             case Rejected(code):
@@ -565,12 +567,13 @@ async def _note(ctx: Context, step: Ready, outcome: Outcome, terms: Terms) -> Re
                 await deliveries.move(db, delivery, "failed", f"unavailable:{code}")
             case Ambiguous(code):
                 await deliveries.move(db, delivery, "waiting" if delivery.channel == "push" else "ambiguous", code)
+        rows = await _rows(ctx, db, delivery.id)
     await failpoint("delivery.noted")
     match outcome:
         case Sent():
             took = (ctx.now - delivery.ordered_at).total_seconds()
             metrics.notification_send_seconds.labels(delivery.channel).observe(max(0.0, took))
-            return await _end(ctx, delivery.id, Ended("sent"))
+            return _say(ctx, Ended("sent"), rows)
         case Throttled(retry_after):
             raise Snooze(retry_after, f"{step.line.name} asks for time")
         case Ambiguous(code) if delivery.channel != "push":
@@ -580,9 +583,9 @@ async def _note(ctx: Context, step: Ready, outcome: Outcome, terms: Terms) -> Re
         case Unavailable(code) if not last:
             raise ProviderAway(f"{step.line.name}: {code}")
         case Rejected(code):
-            return await _end(ctx, delivery.id, Ended("failed", code))
+            return _say(ctx, Ended("failed", code), rows)
         case Unavailable(code):
-            return await _end(ctx, delivery.id, Ended("failed", f"unavailable:{code}"))
+            return _say(ctx, Ended("failed", f"unavailable:{code}"), rows)
 
 
 async def _push_receipt(ctx: Context, delivery: Delivery, device: UUID, outcome: Outcome) -> bool:
@@ -600,14 +603,22 @@ async def _push_receipt(ctx: Context, delivery: Delivery, device: UUID, outcome:
     return True
 
 
-async def _end(ctx: Context, delivery_id: UUID, ended: Ended) -> Result:
-    """Say what became of it, from the row: a run that comes again after a crash says the same."""
+Rows = tuple[Delivery, list[Any]]
+"""The delivery as it stands, and its receipts when it is a push."""
+
+
+async def _rows(ctx: Context, db: Database, delivery_id: UUID) -> Rows:
+    delivery = await deliveries.lock(db, ctx.tenant, delivery_id)
+    assert delivery is not None
+    push = delivery.channel == "push"
+    return delivery, await db.fetch(deliveries.RECEIPTS, ctx.tenant, delivery_id) if push else []
+
+
+def _say(ctx: Context, ended: Ended, rows: Rows) -> Result:
+    """Say what became of it, from the rows: a run that comes again after a crash says the same."""
     if ended.status == "ambiguous":
         raise Snooze(PATIENCE, "waiting for a status report")
-    async with ctx.transaction() as db:
-        delivery = await deliveries.lock(db, ctx.tenant, delivery_id)
-        receipts = await db.fetch(deliveries.RECEIPTS, ctx.tenant, delivery_id)
-    assert delivery is not None
+    delivery, receipts = rows
     common: dict[str, Any] = {
         "notification_id": delivery.notification_id, "delivery_id": delivery.id,
         "recipient_id": delivery.recipient.id, "channel": delivery.channel, "provider": delivery.provider or "none",

@@ -64,7 +64,7 @@ TAKE = """
     select d.*, j.queue as job_queue, j.priority, j.tenant_id as flow from dead_letter d
       left join job j on j.id = d.job_id
      where d.id = any($1::uuid[]) order by d.id for no key update of d"""
-SETTLE = "update dead_letter set status = $2 where id = any($1::uuid[])"
+SETTLE = "update dead_letter set status = $2, settled_at = clock_timestamp() where id = any($1::uuid[])"
 NEW_LIFE = "delete from attempt where job_id = any($1::uuid[])"  # the letter keeps them
 BACK_IN_LINE = """
     select put_ready($1, $2, $3, $4, array_fill(0, array[cardinality($1::uuid[])]),

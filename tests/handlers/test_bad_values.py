@@ -1,13 +1,18 @@
-"""Bad inputs 72 to 75, 79 and 80 of RELIABILITY.md, section 5: events that can be read and should not be believed."""
+"""Bad inputs 72 to 80 of RELIABILITY.md, section 5: events that can be read and should not be believed.
+
+What is done about 76, addresses that are more than one, is in tests/queues/test_notification_delivery.py.
+"""
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from skillcore_streams.events.chat import ChatAttachmentUploaded
 from skillcore_streams.events.rostering import UserCreated, UserDeactivated, UserRole
 from skillcore_streams.runtime import Event
 from skillcore_streams.runtime.chunk import Chunk, deliver
@@ -175,6 +180,34 @@ async def test_75_79_text_is_stored_as_it_was_said_and_never_means_anything(lab:
     assert await lab.value("select title from assignments where class_id = $1", CLASS) == text
     assert await lab.value("select count(*) from academic_sessions where title = $1", text) == 1
     assert (await year_to_date(lab))[1] is not None
+    assert await letters(lab) == []
+
+
+NAMES = [
+    "../../etc/passwd", "..\\..\\boot.ini", "C:\\", "/dev/null", "CON", "a\u202egnp.exe", ".", "..", "-rf", "~root",
+    "a\nb",
+]
+PLACES = [
+    "http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "gopher://127.0.0.1:6379/_FLUSHALL",
+    "https://example.org/?next=http://127.0.0.1", "//127.0.0.1/x", "javascript:alert(1)",
+]
+
+
+@pytest.mark.parametrize(("filename", "place"), [*((name, "k") for name in NAMES), *(("k", place) for place in PLACES)])
+async def test_77_78_a_file_name_is_text_and_nobody_goes_to_a_place_that_an_event_names(
+    lab: HandlerLab, filename: str, place: str
+) -> None:
+    uploaded = ChatAttachmentUploaded(
+        room_id=UUID(int=900), attachment_id=UUID(int=901), message_id=UUID(int=902), uploader_id=STUDENT,
+        filename=filename, mime="text/plain", size=1, sha256="0" * 64, storage_key=place,
+    )
+    await lab.deliver([given(uploaded)])
+    await lab.settle()
+
+    kept = json.loads(await lab.value("select data from event where type = $1", uploaded.__type__))
+    assert (kept["filename"], kept["storage_key"]) == (filename, place)
+    assert await lab.value("select count(*) from job") == 0
+    assert await lab.value("select count(*) from outbox") == 0
     assert await letters(lab) == []
 
 

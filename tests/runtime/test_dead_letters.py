@@ -320,6 +320,24 @@ async def test_a_discarded_letter_stays_and_is_not_retried(lab: Lab) -> None:
     assert await lab.value("select value is not null from dead_letter")
 
 
+async def test_what_was_settled_is_forgotten_after_30_days_and_what_is_open_never(lab: Lab) -> None:
+    await deliver(chunk([Record(None, b"?", [], offset=n) for n in range(4)], start=0), lab.core)
+    first, second, third, _ = await letters(lab)
+    async with lab.postgres.transaction() as db:
+        for letter in (first, second):
+            await redrive.discard(db, [letter], ANN)
+        await redrive.retry(db, [third], ANN, now=lab.now)
+        await db.execute("update dead_letter set last_at = last_at - interval '100 days'")
+        await db.execute("update dead_letter set settled_at = settled_at - interval '31 days' where id <> $1", second)
+
+    await Reaper(lab.postgres.transaction, lambda: lab.now, "w1#1").prune()
+
+    assert [r["status"] for r in await lab.rows("select status from dead_letter order by status")] == [
+        "discarded", "open",
+    ]
+    assert await lab.value("select count(*) from operator_action where action like '%discard%'") == 2
+
+
 async def test_answers_come_in_the_order_in_which_was_asked(lab: Lab) -> None:
     await deliver(chunk([record(0, key=b"wrong"), Record(b"k", None, [], 1)]), lab.core)
     first, second = await letters(lab)

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 from skillcore_streams.runtime import failures
 from skillcore_streams.runtime.context import Clock, Order
+from skillcore_streams.runtime.errors import Infrastructure
 from skillcore_streams.runtime.failpoints import failpoint
 from skillcore_streams.runtime.jobs import lines
 from skillcore_streams.runtime.jobs.orders import insert, note_attempts
@@ -22,10 +23,6 @@ log = logging.getLogger(__name__)
 
 SILENT = 10
 """Seconds without a heartbeat after which a process' jobs go to others. If it lives after all, its leases are void."""
-
-BLIND = 5.0
-"""Seconds between two looks of a reaper after which it waits before it judges: others may have been cut off like it.
-They have to say first that they live, and what of theirs is done."""
 
 KEEP_SEEN_DAYS = 45
 """As long as the inbox keeps events: what Kafka or a dead letter may still bring again."""
@@ -114,6 +111,15 @@ OLD_SEEN = f"""
     delete from job_seen where id in (
         select id from job_seen where seen_at < clock_timestamp() - interval '{KEEP_SEEN_DAYS} days' limit 5000)"""  # noqa: S608
 
+KEEP_SETTLED_DAYS = 30
+"""As long as their copies stay in the topic. Who settled them, and why, stays for good."""
+
+OLD_SETTLED = f"""
+    delete from dead_letter where id = any (array(
+        select id from dead_letter d
+         where settled_at < clock_timestamp() - interval '{KEEP_SETTLED_DAYS} days' and status <> 'open'
+           and not exists (select from job j where j.id = d.job_id)
+         limit 1000))"""  # noqa: S608
 
 MUCH = 1000
 """Jobs forgotten at once that say there are more."""
@@ -139,18 +145,27 @@ class Reaper:
         self._clock = clock
         self._process = process
         self._seconds = seconds
-        self._looked = -math.inf
         self._judges_from = -math.inf
+        self._cut_off = False
 
     async def reap(self) -> int:
-        """Take back what nobody runs any more. Returns how many jobs."""
-        now = self._seconds()
+        """Take back what nobody runs any more. Returns how many jobs.
+
+        After Postgres was away it waits: others were cut off too, and have to say first that they live and what of
+        theirs is done.
+        """
+        try:
+            return await self._reap()
+        except Infrastructure:
+            self._cut_off = True
+            raise
+
+    async def _reap(self) -> int:
         async with self._transaction() as db:
             lost = await db.fetch(LOST)
-            if math.isfinite(self._looked) and now > self._looked + BLIND:
-                self._judges_from = now + SILENT
-            self._looked = now
-            if now < self._judges_from:
+            if self._cut_off:
+                self._cut_off, self._judges_from = False, self._seconds() + SILENT
+            if self._seconds() < self._judges_from:
                 return 0
             suspects = []
             for row in lost:
@@ -219,7 +234,8 @@ class Reaper:
             pass
 
     async def prune(self) -> int:
-        """Forget finished and failed jobs beyond their queue's limits. Returns how many finished ones went."""
+        """Forget finished and failed jobs beyond their queue's limits, and what was settled long ago. Returns how many
+        finished ones went."""
         count = 0
         async with self._transaction() as db:
             for queue in QUEUES.values():
@@ -231,4 +247,5 @@ class Reaper:
                     await db.execute(FORGET, ids + [row["id"] for row in failed])
                 count += len(ids)
             await db.execute(OLD_SEEN)
+            await db.execute(OLD_SETTLED)
         return count
