@@ -367,7 +367,6 @@ async def test_90_a_function_that_never_returns_and_ignores_its_cancellation_kee
 ) -> None:
     margin = timedelta(seconds=0.2)
     monkeypatch.setattr(lines, "LEASE_MARGIN", margin)
-    monkeypatch.setattr(runner, "LEASE_MARGIN", margin)
     queue = Queue("deaf", concurrency=1, timeout=timedelta(seconds=0.2))
 
     class Step(Job, queue=queue, kind="step"):
@@ -389,16 +388,68 @@ async def test_90_a_function_that_never_returns_and_ignores_its_cancellation_kee
     async with serving(lab, bench.runner):
         await wait_for(lambda: lab.value("select count(*) from finished"))
         assert bench.ran == [1, 2]
-        async with lab.postgres.transaction() as db:  # its worker lives
-            await db.execute("insert into worker (id, process, app_id, roles, started_at, seen_at, partitions)"
-                             " values ('w', 'w', 'a', 'jobs', now(), now(), 0)")
-        assert await Reaper(lab.postgres.transaction, lambda: lab.now, "w2").reap() == 1
+        await wait_for(lambda: lab.value("select count(*) from dead_letter"))
     assert bench.runner._busy() == set()  # stop() did not wait for it
     end.set()
     await asyncio.gather(*bench.runner._tasks)
 
     assert await letters(lab) == ["Overdue in unknown place"]
     assert await lab.value("select count(*) from lease") == 0
+
+
+async def test_90_who_shares_a_transaction_with_such_a_function_goes_on_elsewhere_uncharged(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "LEASE_MARGIN", timedelta(seconds=0.2))
+    queue = Queue("deaf together", concurrency=4, timeout=timedelta(seconds=0.2))
+
+    class Step(Job, queue=queue, kind="step"):
+        n: int
+
+    bench = Bench(lab, Step)
+    bench.runner._work.together["tests.Step"] = 4
+    end = asyncio.Event()
+
+    async def work(message: Step, ctx: Context) -> None:
+        while message.n == 2 and not end.is_set():
+            try:
+                await end.wait()
+            except asyncio.CancelledError:
+                continue
+
+    bench.does = work
+    await bench.add(1, 2, 3, 4, attempts=1)
+    async with serving(lab, bench.runner):
+        await wait_for(lambda: all_done(lab, 3))
+        await wait_for(lambda: lab.value("select count(*) from dead_letter"))
+    end.set()
+    await asyncio.gather(*bench.runner._tasks)
+
+    assert bench.ran[:2] == [1, 2]
+    assert sorted(bench.ran) == [1, 1, 2, 3, 4]
+    assert await letters(lab) == ["Overdue in unknown place"]
+    assert await lab.value("select count(*) from attempt") == 1
+
+
+async def test_what_a_living_process_has_forgotten_is_charged_to_nobody(bench: Bench) -> None:
+    await bench.add(1)
+    async with bench.lab.postgres.transaction() as db:
+        await lines.claim(db, PLAIN, 1, "w", uuid4())
+        await db.execute("insert into worker (id, process, app_id, roles, started_at, seen_at, partitions)"
+                         " values ('w', 'w', 'a', 'jobs', now(), clock_timestamp(), 0)")
+    reaper = Reaper(bench.lab.postgres.transaction, lambda: bench.lab.now, "w2")
+    async with bench.lab.postgres.transaction() as db:
+        await db.execute("update lease set until = clock_timestamp() - interval '20 s'")
+    assert await reaper.reap() == 0
+    async with bench.lab.postgres.transaction() as db:
+        await db.execute("update lease set until = clock_timestamp() - interval '40 s'")
+
+    assert await reaper.reap() == 1
+
+    assert await bench.lab.value("select count(*) from suspect") == 1
+    assert await bench.lab.value("select count(*) from attempt") == 0
+    async with bench.lab.postgres.transaction() as db:
+        await db.execute("delete from worker")
 
 
 async def test_90_a_worker_that_was_made_deaf_to_sigterm_is_killed_and_charges_nobody(bench: Bench) -> None:
@@ -456,8 +507,7 @@ async def test_what_could_not_be_handed_back_is_handed_back_when_postgres_answer
         async with bench.lab.postgres.transaction() as db:
             yield db
 
-    some = Runner(transaction, bench.lab.registry, lambda: bench.lab.now, "w",
-                  hurried=bench.lab.postgres.transaction, queues=["plain"])
+    some = Runner(transaction, bench.lab.registry, lambda: bench.lab.now, "w", queues=["plain"])
     await bench.add(1)
     async with bench.lab.postgres.transaction() as db:
         claims = await lines.claim(db, PLAIN, 1, "w", uuid4())
@@ -599,7 +649,6 @@ async def test_a_suspect_that_ignores_its_cancellation_does_not_hold_up_its_work
 ) -> None:
     margin = timedelta(seconds=0.2)
     monkeypatch.setattr(lines, "LEASE_MARGIN", margin)
-    monkeypatch.setattr(runner, "LEASE_MARGIN", margin)
     queue = Queue("deaf suspects", concurrency=1, timeout=timedelta(seconds=0.2))
 
     class Step(Job, queue=queue, kind="step"):

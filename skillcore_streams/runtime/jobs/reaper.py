@@ -1,4 +1,4 @@
-"""What a lost process had goes back in line; what takes too long is taken away; what is old is forgotten."""
+"""What a lost process had goes back in line; what is old is forgotten."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skillcore_streams.runtime.errors import Infrastructure
 from skillcore_streams.runtime.failpoints import failpoint
 from skillcore_streams.runtime.jobs import lines
 from skillcore_streams.runtime.jobs.orders import insert, note_attempts
-from skillcore_streams.runtime.jobs.work import backoff_of, settle
+from skillcore_streams.runtime.jobs.work import settle
 from skillcore_streams.runtime.messages import JOB_TYPES, QUEUES, Meta
 
 log = logging.getLogger(__name__)
@@ -27,15 +27,18 @@ SILENT = 10
 KEEP_SEEN_DAYS = 45
 """As long as the inbox keeps events: what Kafka or a dead letter may still bring again."""
 
-# A lease of a lost process may have run out as well, when nobody was there to see it: that is a crash, not a long run.
+FORGOTTEN = 30
+"""Seconds after the end of a lease: its process lives, but would have ended or charged that job by itself. It does not
+know of it (a crash of Postgres may undo what was handed back), so nobody runs it."""
+
 LOST = f"""
     select e.job_id as id, e.token, e.queue, e.attempts, e.priority, e.flow, e.coalesce_key, e.alone, e.cancelled,
-           w.process is not null as overdue, j.tenant_id, j.kind, j.payload, j.max_attempts, j.options,
+           w.process is not null as forgotten, j.tenant_id, j.kind, j.payload, j.max_attempts, j.options,
            false as expired, j.hold_key is not null as held, j.dedup_key is not null as dedup, j.event_key,
            j.correlation_id, j.causation_id, j.actor_id, j.created_at
       from lease e join job j on j.id = e.job_id
       left join worker w on w.process = e.process and w.seen_at > clock_timestamp() - interval '{SILENT} s'
-     where e.until < clock_timestamp() or w.process is null
+     where e.until < clock_timestamp() - interval '{FORGOTTEN} s' or w.process is null
      limit 200
        for update of e skip locked"""  # noqa: S608 - our own constant
 
@@ -129,10 +132,6 @@ class WorkerLost(Exception):
     """A job's process fell silent, or ended, while it ran."""
 
 
-class Overdue(Exception):
-    """A job ran longer than it may and could not be cancelled."""
-
-
 class Reaper:
     """Runs in every worker of the role `jobs`; rows locked by another one are skipped."""
 
@@ -172,9 +171,7 @@ class Reaper:
                 claim = lines.claim_of(row, row["queue"], row["alone"])
                 if row["cancelled"]:
                     await lines.finish(db, [claim], "cancelled", self._process)
-                elif row["overdue"]:
-                    await self._charge(db, claim, Overdue("it ran longer than it may"))
-                elif claim.alone:
+                elif claim.alone and not row["forgotten"]:
                     await self._charge_suspect(db, claim)
                 else:
                     suspects.append(claim)
@@ -188,13 +185,6 @@ class Reaper:
         if lost:
             await failpoint("reap.committed")
         return len(lost)
-
-    async def _charge(self, db: Any, claim: lines.Claim, error: BaseException) -> None:
-        outcome = failures.decide(
-            error, claim.attempt, now=self._clock(), first_at=claim.created_at, attempts=claim.attempts,
-            backoff=backoff_of(claim, QUEUES),
-        )
-        await settle(db, claim, error, outcome, self._process)
 
     async def _charge_suspect(self, db: Any, claim: lines.Claim) -> None:
         """It was alone, so it is the one: its first crash, in company, counts too from now on."""

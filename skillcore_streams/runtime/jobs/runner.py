@@ -24,7 +24,7 @@ from skillcore_streams.runtime.context import Clock
 from skillcore_streams.runtime.errors import Infrastructure
 from skillcore_streams.runtime.failpoints import failpoint
 from skillcore_streams.runtime.jobs import lines
-from skillcore_streams.runtime.jobs.lines import LEASE_MARGIN, Claim
+from skillcore_streams.runtime.jobs.lines import Claim
 from skillcore_streams.runtime.jobs.orders import CALLS
 from skillcore_streams.runtime.jobs.work import AT_ONCE, Running, Transaction, Work, count_completed
 from skillcore_streams.runtime.messages import QUEUES, Job, Queue
@@ -98,12 +98,13 @@ class Runner:
         self.running: dict[UUID, Running] = {}
         self.stopping = False
         self._work = Work(
-            transaction, registry, clock, process, self.queues, published, self.wake, roll, self._end_soon,
-            {} if services is None else services,
+            transaction, self._hurried, registry, clock, process, self.queues, published, self.wake, roll,
+            self._end_soon, {} if services is None else services,
         )
         self._room = {name: queue.concurrency for name, queue in self.queues.items()}
         self._places: dict[asyncio.Task[None], tuple[str, int]] = {}
         """Task -> queue, and how much of its room it takes up."""
+        self._given_up: set[asyncio.Task[Any]] = set()
         self._waiting = dict.fromkeys(self.queues, 0)
         """Claimed jobs of a queue that wait behind quick ones in their place."""
         self._rings = {name: asyncio.Event() for name in self.queues}
@@ -239,6 +240,7 @@ class Runner:
 
     def _ended(self, queue: str, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._given_up.discard(task)
         self._free(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("a run of %s failed itself; its lease will run out", queue, exc_info=error)
@@ -321,7 +323,7 @@ class Runner:
                         asked = [row["job_id"] for row in await db.fetch(lines.CANCELLED, self.process)]
                     for job_id in asked:
                         self._cancel(job_id)
-                    self._give_up_on()
+                    await self._give_up()
                 await self._write_notes()
 
     def _cancel(self, job_id: UUID) -> None:
@@ -330,13 +332,18 @@ class Runner:
             run.cancelled = True
             run.task.cancel()
 
-    def _give_up_on(self) -> None:
-        """A function that will not be cancelled keeps its task, but not the room: its lease has run out by now."""
-        for run in self.running.values():
+    async def _give_up(self) -> None:
+        """A function that will not be cancelled keeps its task, but neither its place nor its jobs."""
+        for run in list(self.running.values()):
             late = time.monotonic() - run.began - run.claim.timeout(self.queues[run.claim.queue])
-            if late > LEASE_MARGIN.total_seconds() and run.task in self._places:
+            if run.task is None or run.task in self._given_up or late < lines.LEASE_MARGIN.total_seconds():
+                continue
+            if run.task in self._places:
                 self._free(run.task)
                 log.critical("%s job %s neither ends nor can be cancelled; others go on", run.claim.queue, run.job_id)
+            with suppress(TimeoutError):  # then in the next second
+                await self._work.give_up([r for r in self.running.values() if r.task is run.task])
+                self._given_up.add(run.task)
 
     async def _clear_suspects(self) -> None:
         """Once a second: is there a job that was running when its worker was lost?"""

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -62,6 +63,10 @@ END_FAILED = "delete from lease where job_id = $1 and token = $2 returning 1"
 Transaction = Callable[[], AbstractAsyncContextManager[Any]]
 
 
+class Overdue(Exception):
+    """A job ran longer than it may and could not be cancelled."""
+
+
 class LeaseLost(Exception):
     """While it ran, the job was given to somebody else: nothing of this run may stay."""
 
@@ -73,9 +78,12 @@ class Running:
     claim: Claim
     work: Work
     task: asyncio.Task[Any] | None = None
-    began: float = field(default_factory=time.monotonic)
+    began: float = math.inf
+    """When its function began (monotonic seconds): not while it waits for a connection or for its neighbours."""
     cancelled: bool = False
     """An operator has asked for its end."""
+    given_up: bool = False
+    """It ran too long and would not be cancelled, or shares a transaction with one that did: it is somebody else's."""
 
     @property
     def job_id(self) -> UUID:
@@ -112,6 +120,7 @@ class Work:
     """What a process has for running jobs, and what it has to write about them."""
 
     transaction: Transaction
+    hurried: Transaction
     registry: Registry
     clock: Clock
     process: str
@@ -203,6 +212,8 @@ class Work:
         except Infrastructure:
             raise
         except Exception as error:
+            if runs[0].given_up:
+                return "done elsewhere"
             if len(runs) > 1:
                 self.together[handler.id] = 1
                 said = [await self.run([run]) for run in runs]
@@ -238,9 +249,12 @@ class Work:
             each = [(run, [message]) for run, message in zip(runs, messages, strict=True)]
             batches = [(runs[0], messages)] if handler.batch else each
             for run, some in batches:
+                if run.given_up:
+                    raise LeaseLost
                 tx.lane = _lane(run.claim)
                 mark = len(tx.effects.leaving)
-                result = await tx.call(handler, some, limit=self._limit(claims), run=run)
+                with _at_work(runs if handler.batch else [run]):
+                    result = await tx.call(handler, some, limit=self._limit(claims), run=run)
                 await self._keep(db, run, result)
                 if len(tx.effects.leaving) > mark:
                     lanes.add(tx.lane)
@@ -256,7 +270,8 @@ class Work:
         """The function first, with no transaction open; then what it caused, and the end, in one."""
         claims = [run.claim for run in runs]
         tx = Tx(None, self.clock, _lane(claims[0]))
-        result = await tx.call(handler, [_message(c) for c in claims], limit=self._limit(claims), run=runs[0])
+        with _at_work(runs):
+            result = await tx.call(handler, [_message(c) for c in claims], limit=self._limit(claims), run=runs[0])
         await failpoint("job.ran")
         plain = result is None and not (tx.effects.leaving or tx.effects.orders)
         if plain and not any(c.held or c.dedup for c in claims):
@@ -310,6 +325,21 @@ class Work:
             await settle(db, claim, error, outcome, self.process)
             await failpoint("job.buried" if isinstance(outcome, failures.Dead) else "job.failed")
 
+    async def give_up(self, runs: Sequence[Running]) -> None:
+        """One of these, or all in one call, ran longer than it may and will not be cancelled. Whoever is to blame is
+        charged; those who only share its transaction go to others. Raises Infrastructure or TimeoutError."""
+        blamed = [run.claim for run in runs if run.began < math.inf]
+        if len(blamed) > 1 and (handler := self.handler(blamed[0])) is not None:
+            self.together[handler.id] = 1
+            blamed = []  # alone, each will show what it does
+        for run in runs:
+            run.given_up = True
+        if others := [run.claim for run in runs if run.claim not in blamed]:
+            await self.hand_back(others, None)
+        for claim in blamed:
+            async with asyncio.timeout(5):
+                await self.failed(claim, Overdue("it ran longer than it may, and could not be cancelled"))
+
     async def interrupted_by(self, error: Infrastructure, claims: Sequence[Claim]) -> None:
         """Nobody's fault, so no attempt is spent, until it happens to one job again and again."""
         if len(self.interrupted) > 10_000:  # most of them have long ended elsewhere
@@ -324,7 +354,7 @@ class Work:
     async def hand_back(self, claims: Sequence[Claim], wait: float | None) -> None:
         """Nobody's fault: another try, without spending an attempt; as soon as Postgres can be told."""
         try:
-            async with asyncio.timeout(5), self.transaction() as db:
+            async with asyncio.timeout(5), self.hurried() as db:  # functions may hold all other connections
                 await lines.release(db, [(claim, wait, claim.spent) for claim in claims])
                 await failpoint("job.released")
         except (Infrastructure, TimeoutError):
@@ -335,7 +365,7 @@ class Work:
         """What could not be handed back at its time. Raises Infrastructure when it still can't be."""
         if self.unreturned:
             some = list(self.unreturned)
-            async with self.transaction() as db:
+            async with self.hurried() as db:
                 await lines.release(db, [(claim, wait, claim.spent) for claim, wait in some])
             del self.unreturned[: len(some)]
 
@@ -402,6 +432,18 @@ def storable(value: object) -> str:
 def printable(line: str) -> str:
     """A line that Postgres can hold, whatever a program put into it."""
     return line.replace("\0", "�").encode(errors="replace").decode()
+
+
+@contextmanager
+def _at_work(runs: Sequence[Running]) -> Iterator[None]:
+    """While the block lasts, the time that these take is theirs."""
+    for run in runs:
+        run.began = time.monotonic()
+    try:
+        yield
+    finally:
+        for run in runs:
+            run.began = math.inf
 
 
 def _lane(claim: Claim) -> str:
