@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import os
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import uvloop
 
+from benchmarks.jobs.theirs.told import Count, put_all, say, told_to_end
 from skillcore_streams.adapters.postgres import Bell, Postgres
 from skillcore_streams.runtime import Backoff, Context, Job, Queue, health, on
 from skillcore_streams.runtime.context import Order
@@ -63,35 +63,6 @@ class Flaky(Told, queue=QUEUE, kind="flaky"):
 
 
 KINDS: dict[str, type[Told]] = {"noop": Noop, "row": Row, "io": Io, "flaky": Flaky}
-
-
-def say(word: str, **more: object) -> None:
-    """One line to whom measures."""
-    print(json.dumps({"word": word} | more), flush=True)
-
-
-class Count:
-    """Calls of the function: the first one begins the measurement, some are marked, the last one is waited for."""
-
-    def __init__(self, told: dict[str, Any]) -> None:
-        self.count: int = told["count"]
-        self.every = math.ceil(self.count / 5)
-        self.calls = 0
-        self.marks: list[float] = []
-        self.latencies: list[float] | None = [] if told.get("latency") else None
-        self.all = asyncio.Event()
-
-    def called(self, at: float = 0.0) -> None:
-        """A job has begun that was enqueued `at` (Unix time)."""
-        if self.latencies is not None:
-            self.latencies.append((time.time() - at) * 1000)
-        if not self.calls:
-            say("began")
-        self.calls += 1
-        if self.calls % self.every == 0:
-            self.marks.append(time.monotonic())
-        if self.calls == self.count:
-            self.all.set()
 
 
 def functions(count: Count) -> None:
@@ -154,13 +125,13 @@ async def work(told: dict[str, Any]) -> None:
     tasks.append(asyncio.create_task(runner.serve()))
     say("ready")
     if told["do"] == "idle":
-        await asyncio.to_thread(sys.stdin.read)
+        await told_to_end()
     else:
         await count.all.wait()
         while not told.get("leave") and await leased(postgres):  # noqa: ASYNC110 - Postgres rings for none of this
             await asyncio.sleep(0.002)
         say("done", marks=count.marks, latencies=count.latencies)
-        await asyncio.to_thread(sys.stdin.read)
+        await told_to_end()
     await runner.stop(1.0)
     for task in tasks:
         task.cancel()
@@ -202,18 +173,8 @@ async def add(told: dict[str, Any]) -> None:
 
     async with postgres.transaction() as db:
         await db.execute("select")
-    say("began")
-    if told.get("rate"):
-        began, running = time.monotonic(), set()
-        for n in range(told["count"]):
-            await asyncio.sleep(max(0.0, began + n / told["rate"] - time.monotonic()))
-            running.add(asyncio.create_task(put([n])))
-        await asyncio.gather(*running)
-    else:
-        for first in range(0, told["count"], told["chunk"]):
-            await put(list(range(first, min(first + told["chunk"], told["count"]))))
-    say("done")
-    await asyncio.to_thread(sys.stdin.read)
+    await put_all(told, put)
+    await told_to_end()
     await asyncio.sleep(0.05)  # the bell
     for pool in (postgres, hurried):
         await pool.close()

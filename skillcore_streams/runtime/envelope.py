@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from skillcore_streams.runtime.messages import CLOCK_SKEW, EVENT_TYPES, JOB_TYPES, OLDEST, Event, Meta, derive_id
+
+R = TypeVar("R")
 
 MAX_VALUE = 1 << 20
 MAX_HEADERS = 64 << 10
@@ -42,6 +44,9 @@ LEGACY_ALIASES = {  # after camelCase has become snake_case
     "enrolment_id": "enrollment_id",
     "term_id": "session_id",
 }
+
+UNREADABLE = (ValueError, TypeError, RecursionError, OverflowError)
+"""What reading bytes that anybody may have written can raise."""
 
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _TYPE = re.compile(r"com\.skillcore\.[a-z-]+\.([A-Za-z0-9]+)\.v(\d+)")
@@ -91,14 +96,23 @@ def decode(
     record: Record, topic: str, partition: int, *, now: datetime, legacy_tenant: str | None = None
 ) -> Arrival | Parked:
     """Turn a record into an event, or say why not. Never raises."""
+    return or_parked(
+        record, lambda: _decode(record, topic, partition, now, legacy_tenant), "invalid payload", "unreadable envelope")
+
+
+def or_parked(record: Record, read: Callable[[], R], invalid: str, unreadable: str) -> R | Parked:
+    """What `read` makes of the record, or the reason why nothing can be made of it. Never raises.
+
+    `invalid`: what to call that which fits no class; `unreadable`: that of which not even that can be said.
+    """
     try:
-        return _decode(record, topic, partition, now, legacy_tenant)
+        return read()
     except Refused as refusal:
         return Parked(record, "record", str(refusal), claimed_tenant(record))
     except ValidationError as error:
-        return Parked(record, "record", f"invalid payload: {explain(error)}", claimed_tenant(record))
-    except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        return Parked(record, "record", f"unreadable envelope: {type(error).__name__}", claimed_tenant(record))
+        return Parked(record, "record", f"{invalid}: {explain(error)}", claimed_tenant(record))
+    except UNREADABLE as error:
+        return Parked(record, "record", f"{unreadable}: {type(error).__name__}", claimed_tenant(record))
 
 
 def _decode(record: Record, topic: str, partition: int, now: datetime, legacy_tenant: str | None) -> Arrival:
@@ -115,7 +129,7 @@ def right_key(
     """The key that this record's event asks for, whatever key it has; None when it cannot be read."""
     try:
         event, _ = _read(record, topic, partition, now, legacy_tenant)
-    except (Refused, ValidationError, ValueError, TypeError, RecursionError, OverflowError):
+    except (Refused, ValidationError, *UNREADABLE):
         return None
     return event.partition_key().encode()
 

@@ -409,7 +409,7 @@ async def test_a_run_that_ends_between_call_and_note_leaves_a_doubt(one: Desk, p
     assert (await one.statuses(), len(one.mail.said)) == ([("email", "sent")], calls + 1)
 
 
-async def test_a_run_that_ends_after_the_note_says_the_same_and_calls_nobody(one: Desk) -> None:
+async def crash_after_the_note(one: Desk) -> None:
     [delivery] = [row["delivery_id"] for row in await one.rows()]
     failpoints.arm("delivery.noted=fail")
     try:
@@ -417,6 +417,10 @@ async def test_a_run_that_ends_after_the_note_says_the_same_and_calls_nobody(one
             await one.lab.run(deliver, Deliver(delivery_id=delivery))
     finally:
         failpoints.arm("")
+
+
+async def test_a_run_that_ends_after_the_note_says_the_same_and_calls_nobody(one: Desk) -> None:
+    await crash_after_the_note(one)
     one.lab.now += timedelta(minutes=1)
     await one.one_round()
 
@@ -427,14 +431,8 @@ async def test_a_run_that_ends_after_the_note_says_the_same_and_calls_nobody(one
 
 
 async def test_a_failure_noted_before_a_crash_is_still_told_after_it(one: Desk) -> None:
-    [delivery] = [row["delivery_id"] for row in await one.rows()]
     one.mail.answers = [Rejected("400")]
-    failpoints.arm("delivery.noted=fail")
-    try:
-        with pytest.raises(Infrastructure):
-            await one.lab.run(deliver, Deliver(delivery_id=delivery))
-    finally:
-        failpoints.arm("")
+    await crash_after_the_note(one)
     await one.one_round()
 
     assert (len(one.mail.said), await failures(one)) == (1, [("400", "permanent", 1)])

@@ -21,11 +21,9 @@ from skillcore_streams.queues.report_generation import (
     of_the_old_system,
 )
 from skillcore_streams.reports import KINDS, words
-from skillcore_streams.runtime import NotYet, PermanentError, derive_id, failpoints
+from skillcore_streams.runtime import NotYet, PermanentError, failpoints
 from skillcore_streams.runtime.documents import DocumentRenderer, RenderFailed
 from skillcore_streams.runtime.errors import Infrastructure
-from skillcore_streams.runtime.jobs import door, insert
-from skillcore_streams.runtime.messages import Job
 from skillcore_streams.runtime.objects import ObjectStore, StoreError
 from skillcore_streams.testing import NOW, TENANT, HandlerLab, MemoryStore, given
 from tests.handlers.plans import BEGIN, a_plan, goal, iep
@@ -45,6 +43,7 @@ from tests.handlers.village import (
     school_class,
     teacher,
 )
+from tests.queues.archiving import put_in_line
 
 REPORT = UUID(int=4000)
 REQUESTER = UUID(int=4001)
@@ -402,13 +401,3 @@ def test_a_bullmq_job_named_after_a_kind_is_an_order() -> None:
         report_id=REPORT, kind="report_card", format="pdf", params={"student_id": "x"}, requested_by=REQUESTER
     )
     assert of_the_old_system("horoscope", data) is None
-
-
-async def put_in_line(lab: HandlerLab, job: Job) -> None:
-    """Order a job, as a record of its topic would."""
-    queue = job.__queue__
-    meta = door.job_meta(TENANT, queue, str(derive_id(job.model_dump_json())), lab.now)
-    async with lab.transaction() as db:
-        data = json.loads(job.model_dump_json())
-        await insert(db, [door.order(queue, job.__kind__, data, door.JobOptions(), meta)])
-

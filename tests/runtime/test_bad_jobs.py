@@ -23,6 +23,7 @@ from skillcore_streams.runtime import Context, Deduplicate, Job, Queue
 from skillcore_streams.runtime.chunk import deliver
 from skillcore_streams.runtime.errors import Infrastructure
 from skillcore_streams.runtime.jobs import insert, lines, runner
+from skillcore_streams.runtime.jobs import reaper as reaping
 from skillcore_streams.runtime.jobs.reaper import Reaper
 from skillcore_streams.runtime.jobs.runner import Runner
 from skillcore_streams.runtime.registry import Handler, Registry
@@ -63,6 +64,21 @@ async def serving(lab: Lab, some: Runner) -> AsyncIterator[Runner]:
         life.cancel()
         await asyncio.gather(life, return_exceptions=True)
         await some.stop(0.1)
+
+
+def deaf(bench: Bench, n: int) -> asyncio.Event:
+    """Its job of this number ignores that it is cancelled; it ends with the event."""
+    end = asyncio.Event()
+
+    async def work(message: Any, ctx: Context) -> None:
+        while message.n == n and not end.is_set():
+            try:
+                await end.wait()
+            except asyncio.CancelledError:
+                continue
+
+    bench.does = work
+    return end
 
 
 # 85, 86: nobody can do it ---------------------------------------------------------------------------------------------
@@ -365,24 +381,14 @@ async def test_90_a_changed_time_zone_of_the_process_changes_nothing(bench: Benc
 async def test_90_a_function_that_never_returns_and_ignores_its_cancellation_keeps_nobody_from_working(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    margin = timedelta(seconds=0.2)
-    monkeypatch.setattr(lines, "LEASE_MARGIN", margin)
+    monkeypatch.setattr(lines, "LEASE_MARGIN", timedelta(seconds=0.2))
     queue = Queue("deaf", concurrency=1, timeout=timedelta(seconds=0.2))
 
     class Step(Job, queue=queue, kind="step"):
         n: int
 
     bench = Bench(lab, Step, transaction=False)
-    end = asyncio.Event()
-
-    async def work(message: Step, ctx: Context) -> None:
-        while message.n == 1 and not end.is_set():
-            try:
-                await end.wait()
-            except asyncio.CancelledError:
-                continue
-
-    bench.does = work
+    end = deaf(bench, 1)
     await bench.add(1, attempts=1)
     await bench.add(2)
     async with serving(lab, bench.runner):
@@ -408,16 +414,7 @@ async def test_90_who_shares_a_transaction_with_such_a_function_goes_on_elsewher
 
     bench = Bench(lab, Step)
     bench.runner._work.together["tests.Step"] = 4
-    end = asyncio.Event()
-
-    async def work(message: Step, ctx: Context) -> None:
-        while message.n == 2 and not end.is_set():
-            try:
-                await end.wait()
-            except asyncio.CancelledError:
-                continue
-
-    bench.does = work
+    end = deaf(bench, 2)
     await bench.add(1, 2, 3, 4, attempts=1)
     async with serving(lab, bench.runner):
         await wait_for(lambda: all_done(lab, 3))
@@ -551,30 +548,25 @@ async def test_a_claim_whose_answer_got_lost_goes_back_to_where_it_was(bench: Be
     assert await bench.states() == ["completed"]
 
 
-async def test_after_an_outage_nobody_is_judged_before_the_others_have_spoken(bench: Bench) -> None:
+@pytest.mark.parametrize(("started", "lost"), [("5 s", 0), ("11 s", 1)])
+async def test_after_an_outage_nobody_is_judged_before_the_others_have_spoken(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, started: str, lost: int
+) -> None:
     """Nobody has a fresh heartbeat then, and what was done meanwhile is not yet said."""
-    now, away = 0.0, True
-
-    @asynccontextmanager
-    async def transaction() -> AsyncIterator[Any]:
-        if away:
-            raise Infrastructure("away")
-        async with bench.lab.postgres.transaction() as db:
-            yield db
-
-    reaper = Reaper(transaction, lambda: bench.lab.now, "w2", lambda: now)
+    start = "pg_postmaster_start_time()"
+    assert start in reaping.LOST
+    monkeypatch.setattr(reaping, "LOST", reaping.LOST.replace(start, f"clock_timestamp() - interval '{started}'"))
     await bench.add(1)
     async with bench.lab.postgres.transaction() as db:
         await lines.claim(db, PLAIN, 1, "cut off", uuid4())
-    with pytest.raises(Infrastructure):
-        await reaper.reap()
-    away = False
+        await db.execute("insert into worker (id, process, app_id, roles, started_at, seen_at, partitions) values"
+                         " ('w', 'cut off', 'a', 'jobs', now(), clock_timestamp() - interval '1 min', 0)")
 
-    found = []
-    for now in (60.0, 62.0, 69.0, 71.0):  # noqa: B007 - the reaper reads it
-        found.append(await reaper.reap())
+    found = await Reaper(bench.lab.postgres.transaction, lambda: bench.lab.now, "w2").reap()
 
-    assert found == [0, 0, 0, 1]
+    async with bench.lab.postgres.transaction() as db:
+        await db.execute("delete from worker")
+    assert found == lost
 
 
 # Suspects -------------------------------------------------------------------------------------------------------------
@@ -647,24 +639,14 @@ async def test_long_neighbours_of_a_suspect_go_back_to_the_front_uncharged(
 async def test_a_suspect_that_ignores_its_cancellation_does_not_hold_up_its_worker(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    margin = timedelta(seconds=0.2)
-    monkeypatch.setattr(lines, "LEASE_MARGIN", margin)
+    monkeypatch.setattr(lines, "LEASE_MARGIN", timedelta(seconds=0.2))
     queue = Queue("deaf suspects", concurrency=1, timeout=timedelta(seconds=0.2))
 
     class Step(Job, queue=queue, kind="step"):
         n: int
 
     bench = Bench(lab, Step, transaction=False)
-    end = asyncio.Event()
-
-    async def work(message: Step, ctx: Context) -> None:
-        while message.n == 1 and not end.is_set():
-            try:
-                await end.wait()
-            except asyncio.CancelledError:
-                continue
-
-    bench.does = work
+    end = deaf(bench, 1)
     await bench.add(1)
     await lost(lab, queue, 1)
     async with serving(lab, bench.runner):

@@ -7,19 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from skillcore_streams.stack import Stack, temporary
+from skillcore_streams.stack import Stack
+from tests.crash.conftest import own
 from tests.handlers.conftest import lab, migrated_dsn
 from tests.tables.world import World
 
-__all__ = ["lab", "migrated_dsn"]
-
-
-@pytest.fixture(scope="package")
-def own() -> Iterator[Stack]:
-    with temporary() as stack:
-        if stack.kafka_kind == "mock":
-            pytest.skip("NOT RUN: needs Apache Kafka, and this machine has only librdkafka's in-memory broker")
-        yield stack
+__all__ = ["lab", "migrated_dsn", "own"]
 
 
 @pytest.fixture(scope="package")

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from skillcore_streams.runtime.context import LONGEST_DELAY, LOWEST_PRIORITY, MOST_ATTEMPTS, Deduplicate, Order
@@ -24,10 +24,9 @@ from skillcore_streams.runtime.envelope import (
     Record,
     Refused,
     attributes_of,
-    claimed_tenant,
-    explain,
     holds_nul,
     meta_of,
+    or_parked,
     origin_of,
 )
 from skillcore_streams.runtime.messages import JOB_TYPES, QUEUES, TRANSLATORS, Job, Meta, Queue, derive_id
@@ -88,14 +87,8 @@ def decode(
     record: Record, topic: str, partition: int, *, now: datetime, legacy_tenant: str | None = None
 ) -> Order | Parked:
     """Turn a record of a job topic into an order, or say why not. Never raises."""
-    try:
-        return _decode(record, topic, partition, now, legacy_tenant)
-    except Refused as refusal:
-        return Parked(record, "record", str(refusal), claimed_tenant(record))
-    except ValidationError as error:
-        return Parked(record, "record", f"invalid job: {explain(error)}", claimed_tenant(record))
-    except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        return Parked(record, "record", f"unreadable job: {type(error).__name__}", claimed_tenant(record))
+    return or_parked(
+        record, lambda: _decode(record, topic, partition, now, legacy_tenant), "invalid job", "unreadable job")
 
 
 def _decode(record: Record, topic: str, partition: int, now: datetime, legacy_tenant: str | None) -> Order:

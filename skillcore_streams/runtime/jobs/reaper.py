@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -12,7 +10,6 @@ from uuid import UUID, uuid4
 
 from skillcore_streams.runtime import failures
 from skillcore_streams.runtime.context import Clock, Order
-from skillcore_streams.runtime.errors import Infrastructure
 from skillcore_streams.runtime.failpoints import failpoint
 from skillcore_streams.runtime.jobs import lines
 from skillcore_streams.runtime.jobs.orders import insert, note_attempts
@@ -31,13 +28,15 @@ FORGOTTEN = 30
 """Seconds after the end of a lease: its process lives, but would have ended or charged that job by itself. It does not
 know of it (a crash of Postgres may undo what was handed back), so nobody runs it."""
 
+# Before Postgres had started nobody could say that he lives: after an outage all have SILENT seconds to do so.
 LOST = f"""
     select e.job_id as id, e.token, e.queue, e.attempts, e.priority, e.flow, e.coalesce_key, e.alone, e.cancelled,
            w.process is not null as forgotten, j.tenant_id, j.kind, j.payload, j.max_attempts, j.options,
            false as expired, j.hold_key is not null as held, j.dedup_key is not null as dedup, j.event_key,
            j.correlation_id, j.causation_id, j.actor_id, j.created_at
       from lease e join job j on j.id = e.job_id
-      left join worker w on w.process = e.process and w.seen_at > clock_timestamp() - interval '{SILENT} s'
+      left join worker w on w.process = e.process
+       and greatest(w.seen_at, pg_postmaster_start_time()) > clock_timestamp() - interval '{SILENT} s'
      where e.until < clock_timestamp() - interval '{FORGOTTEN} s' or w.process is null
      limit 200
        for update of e skip locked"""  # noqa: S608 - our own constant
@@ -137,35 +136,15 @@ class Reaper:
 
     def __init__(
         self, transaction: Callable[[], AbstractAsyncContextManager[Any]], clock: Clock, process: str,
-        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`seconds`: a clock that only goes forward."""
         self._transaction = transaction
         self._clock = clock
         self._process = process
-        self._seconds = seconds
-        self._judges_from = -math.inf
-        self._cut_off = False
 
     async def reap(self) -> int:
-        """Take back what nobody runs any more. Returns how many jobs.
-
-        After Postgres was away it waits: others were cut off too, and have to say first that they live and what of
-        theirs is done.
-        """
-        try:
-            return await self._reap()
-        except Infrastructure:
-            self._cut_off = True
-            raise
-
-    async def _reap(self) -> int:
+        """Take back what nobody runs any more. Returns how many jobs."""
         async with self._transaction() as db:
             lost = await db.fetch(LOST)
-            if self._cut_off:
-                self._cut_off, self._judges_from = False, self._seconds() + SILENT
-            if self._seconds() < self._judges_from:
-                return 0
             suspects = []
             for row in lost:
                 claim = lines.claim_of(row, row["queue"], row["alone"])

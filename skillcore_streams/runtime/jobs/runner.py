@@ -104,7 +104,6 @@ class Runner:
         self._room = {name: queue.concurrency for name, queue in self.queues.items()}
         self._places: dict[asyncio.Task[None], tuple[str, int]] = {}
         """Task -> queue, and how much of its room it takes up."""
-        self._given_up: set[asyncio.Task[Any]] = set()
         self._waiting = dict.fromkeys(self.queues, 0)
         """Claimed jobs of a queue that wait behind quick ones in their place."""
         self._rings = {name: asyncio.Event() for name in self.queues}
@@ -201,8 +200,7 @@ class Runner:
                 await asyncio.sleep(POLL)
                 continue
             if claims and not self._open.is_set():  # closed meanwhile: nothing begins beside a suspect
-                await self._work.hand_back(claims, None)
-                ring.set()
+                await self._put_back(queue.name, claims)
             elif claims:
                 if len(claims) == want:
                     ring.set()  # there may be more
@@ -223,9 +221,13 @@ class Runner:
                 self._start(place)
             else:
                 beyond += [claim for group in place for claim in group]
-        if beyond:  # they were taken for quick ones
-            await self._work.hand_back(beyond, None)
-            self._rings[queue.name].set()
+        await self._put_back(queue.name, beyond)  # they were taken for quick ones
+
+    async def _put_back(self, queue: str, claims: Sequence[Claim]) -> None:
+        """To the front of the line, and ring: somebody may have room."""
+        if claims:
+            await self._work.hand_back(claims, None)
+            self._rings[queue].set()
 
     def _start(self, place: deque[list[Claim]]) -> asyncio.Task[None]:
         """A place of its queue: groups that run one behind another."""
@@ -240,7 +242,6 @@ class Runner:
 
     def _ended(self, queue: str, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._given_up.discard(task)
         self._free(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("a run of %s failed itself; its lease will run out", queue, exc_info=error)
@@ -285,9 +286,7 @@ class Runner:
         self._waiting[queue] -= len(place)
         place.clear()
         self._freed.set()
-        if claims:
-            await self._work.hand_back(claims, None)
-            self._rings[queue].set()
+        await self._put_back(queue, claims)
 
     async def _look(self) -> None:
         """Put in line what has come due, ring where work waits. Sleeps until the next delayed job, at most POLL."""
@@ -336,14 +335,13 @@ class Runner:
         """A function that will not be cancelled keeps its task, but neither its place nor its jobs."""
         for run in list(self.running.values()):
             late = time.monotonic() - run.began - run.claim.timeout(self.queues[run.claim.queue])
-            if run.task is None or run.task in self._given_up or late < lines.LEASE_MARGIN.total_seconds():
+            if run.task is None or run.given_up or late < lines.LEASE_MARGIN.total_seconds():
                 continue
             if run.task in self._places:
                 self._free(run.task)
                 log.critical("%s job %s neither ends nor can be cancelled; others go on", run.claim.queue, run.job_id)
             with suppress(TimeoutError):  # then in the next second
                 await self._work.give_up([r for r in self.running.values() if r.task is run.task])
-                self._given_up.add(run.task)
 
     async def _clear_suspects(self) -> None:
         """Once a second: is there a job that was running when its worker was lost?"""

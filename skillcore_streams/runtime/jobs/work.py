@@ -158,8 +158,7 @@ class Work:
         Outside, those that hardly take longer than starting a task run one behind another in one place."""
         places: list[deque[list[Claim]]] = []
         rows: dict[str, deque[list[Claim]]] = {}
-        for group in self._groups(claims):
-            handler = None if group[0].expired else self.handler(group[0])
+        for handler, group in self._groups(claims):
             if handler is None or handler.transaction or self.paces.get(handler.id, QUICK) >= QUICK:
                 places.append(deque([group]))
             elif handler.id in rows:
@@ -177,16 +176,17 @@ class Work:
         if (handler := self.handler(claim)) is not None:
             self.paces[handler.id] = 100 * QUICK
 
-    def _groups(self, claims: Sequence[Claim]) -> list[list[Claim]]:
-        groups: dict[object, list[list[Claim]]] = {}
+    def _groups(self, claims: Sequence[Claim]) -> list[tuple[Handler | None, list[Claim]]]:
+        """Each with its handler: None for what has expired, or has none in this version."""
+        groups: dict[object, list[tuple[Handler | None, list[Claim]]]] = {}
         for claim in claims:
             handler = None if claim.expired else self.handler(claim)
             together = handler is not None and (handler.transaction or handler.batch) and not self._apart(claim)
             size = self.together.get(handler.id, 1) if handler is not None and together else 1
-            mine = groups.setdefault(handler.id if handler is not None and together else claim.id, [[]])
-            if len(mine[-1]) >= size:
-                mine.append([])
-            mine[-1].append(claim)
+            mine = groups.setdefault(handler.id if handler is not None and together else claim.id, [(handler, [])])
+            if len(mine[-1][1]) >= size:
+                mine.append((handler, []))
+            mine[-1][1].append(claim)
         return [group for some in groups.values() for group in some]
 
     def _apart(self, claim: Claim) -> bool:
@@ -212,7 +212,7 @@ class Work:
         except Infrastructure:
             raise
         except Exception as error:
-            if runs[0].given_up:
+            if any(run.given_up for run in runs):
                 return "done elsewhere"
             if len(runs) > 1:
                 self.together[handler.id] = 1
@@ -328,17 +328,18 @@ class Work:
     async def give_up(self, runs: Sequence[Running]) -> None:
         """One of these, or all in one call, ran longer than it may and will not be cancelled. Whoever is to blame is
         charged; those who only share its transaction go to others. Raises Infrastructure or TimeoutError."""
-        blamed = [run.claim for run in runs if run.began < math.inf]
-        if len(blamed) > 1 and (handler := self.handler(blamed[0])) is not None:
+        blamed = [run for run in runs if run.began < math.inf]
+        if len(blamed) > 1 and (handler := self.handler(blamed[0].claim)) is not None:
             self.together[handler.id] = 1
             blamed = []  # alone, each will show what it does
-        for run in runs:
-            run.given_up = True
-        if others := [run.claim for run in runs if run.claim not in blamed]:
-            await self.hand_back(others, None)
-        for claim in blamed:
+        if others := [run for run in runs if run not in blamed]:
+            for run in others:
+                run.given_up = True
+            await self.hand_back([run.claim for run in others], None)
+        for run in blamed:
             async with asyncio.timeout(5):
-                await self.failed(claim, Overdue("it ran longer than it may, and could not be cancelled"))
+                await self.failed(run.claim, Overdue("it ran longer than it may, and could not be cancelled"))
+            run.given_up = True
 
     async def interrupted_by(self, error: Infrastructure, claims: Sequence[Claim]) -> None:
         """Nobody's fault, so no attempt is spent, until it happens to one job again and again."""
